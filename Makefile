@@ -1,0 +1,42 @@
+# Every target makes its own environment in .venv on a machine with Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help env test lint bench exactness exhaustive oracles clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+env: $(READY) ## make the environment, nothing else
+
+test: $(READY) ## all tests that need no third-party quantiser
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## speed as ratios against peers and limits, into reports/benchmarks.md
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[bench]' --no-build-isolation 2>/dev/null || echo 'peers could not be installed: measured without' >&2
+	$(BIN)/python -m benchmarks
+
+exactness: $(READY) ## regenerate reports/exactness.md
+	$(BIN)/python -m reports.make_exactness
+
+exhaustive: $(READY) ## every one of the 2^32 float32 patterns through every element format
+	$(BIN)/python -m pytest -m exhaustive -rA
+
+oracles: $(READY) ## live comparisons with heavy third-party packages, where they are installed
+	$(BIN)/python -m pytest -m oracle -rA tests/live
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,1 @@
+"""Sweeps become Pareto fronts and reports."""

@@ -1,0 +1,1 @@
+"""Plots: one file a kind of question; every function returns a matplotlib Figure."""

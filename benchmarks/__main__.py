@@ -1,0 +1,44 @@
+"""`python -m benchmarks`: every benchmark of this folder in turn, each in a process of its own, into reports/benchmarks.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from tqdm import tqdm
+
+HERE = Path(__file__).parent
+REPORT = HERE.parent / "reports" / "benchmarks.md"
+SUBJECTS = ("conversion", "units", "costing", "start")
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main() -> None:
+    sections = []
+    for subject in tqdm([s for s in SUBJECTS if (HERE / f"{s}.py").exists()], desc="benchmarks", unit="subject"):
+        command = [sys.executable, "-m", f"benchmarks.{subject}"]
+        done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=True)
+        sections.append(done.stdout.strip())
+    packages = ", ".join(f"{p} {version(p)}" for p in ("numpy", "numba", "ml_dtypes"))
+    machine = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
+    shared = "The machine is shared with other work: every figure is a median over turns, and ratios are taken within a turn."
+    head = f"# Speed\n\nMade by `make bench` on {machine}. {shared}"
+    temporary = REPORT.with_suffix(".part")
+    temporary.write_text("\n\n".join([head, *sections]) + "\n")
+    os.replace(temporary, REPORT)
+    print(REPORT.relative_to(HERE.parent))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Quantise, fake-quantise and dequantise 64 MiB of float32, against a memory copy and against eager peers.
+
+    python -m benchmarks.conversion [--rounds 9]
+
+torchao and compressed-tensors are measured where they can be imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+from collections.abc import Callable, Iterator
+
+import ml_dtypes
+import numba
+import numpy as np
+import numpy.typing as npt
+
+import mxsim
+from benchmarks.timing import markdown, ratio, turns
+from mxsim.formats import BlockFormat
+
+Float32 = npt.NDArray[np.float32]
+
+ELEMENTS = 1 << 24
+THREADS = 2
+TARGETS = {"mxfp4_e2m1": 25, "mxfp6_e3m2": 25, "mxfp6_e2m3": 25, "mxint8": 25, "mxfp8_e4m3": 7, "mxfp8_e5m2": 7}
+CASTS = {
+    "e5m2": ml_dtypes.float8_e5m2,
+    "e4m3": ml_dtypes.float8_e4m3fn,
+    "e3m2": ml_dtypes.float6_e3m2fn,
+    "e2m3": ml_dtypes.float6_e2m3fn,
+    "e2m1": ml_dtypes.float4_e2m1fn,
+}
+
+
+def numpy_peer(format: BlockFormat, x: Float32) -> Callable[[], object]:
+    """What a careful user writes with numpy and ml_dtypes."""
+
+    def run() -> object:
+        blocks = x.reshape(-1, format.block_size)
+        amax = np.abs(blocks).max(axis=1, keepdims=True)
+        exponent = np.maximum(np.frexp(amax)[1] - 1 - format.element.emax, -127)
+        scale = np.ldexp(np.float32(1), exponent)
+        scaled = np.clip(blocks / scale, -format.element.max, format.element.max)
+        if format.element.is_fixed_point:
+            return np.rint(scaled * 64) / 64 * scale
+        return scaled.astype(CASTS[format.element.name]).astype(np.float32) * scale
+
+    return run
+
+
+def torchao_peer(format: BlockFormat, x: Float32) -> Callable[[], object] | None:
+    """torchao's own eager to_mx and to_dtype, floor rule."""
+    if importlib.util.find_spec("torchao") is None:
+        return None
+    import torch
+    from torchao.prototype.mx_formats.config import ScaleCalculationMode
+    from torchao.prototype.mx_formats.constants import DTYPE_FP6_E2M3, DTYPE_FP6_E3M2
+    from torchao.prototype.mx_formats.mx_tensor import to_dtype, to_mx
+
+    dtypes = {
+        "mxfp4_e2m1": torch.float4_e2m1fn_x2,
+        "mxfp6_e2m3": DTYPE_FP6_E2M3,
+        "mxfp6_e3m2": DTYPE_FP6_E3M2,
+        "mxfp8_e4m3": torch.float8_e4m3fn,
+        "mxfp8_e5m2": torch.float8_e5m2,
+    }
+    dtype = dtypes.get(format.name)
+    if dtype is None:
+        return None
+    torch.set_num_threads(THREADS)
+    tensor = torch.from_numpy(x.reshape(4096, -1))
+
+    def run() -> object:
+        scale, codes = to_mx(tensor, dtype, 32, ScaleCalculationMode.FLOOR)
+        return to_dtype(codes, scale, dtype, 32, torch.float32)
+
+    return run
+
+
+def compressed_tensors_peer(format: BlockFormat, x: Float32) -> Callable[[], object] | None:
+    """compressed-tensors' fake quantisation with scales found by its own helper."""
+    presets = {"mxfp4_e2m1": "MXFP4A16", "mxfp8_e4m3": "MXFP8A16"}
+    if importlib.util.find_spec("compressed_tensors") is None or format.name not in presets:
+        return None
+    import torch
+    from compressed_tensors.quantization import preset_name_to_scheme
+    from compressed_tensors.quantization.lifecycle.forward import fake_quantize
+    from compressed_tensors.quantization.utils import compute_dynamic_scales_and_zp
+
+    torch.set_num_threads(THREADS)
+    weights = preset_name_to_scheme(presets[format.name], ["Linear"]).weights
+    tensor = torch.from_numpy(x.reshape(4096, -1))
+
+    def run() -> object:
+        scale, zero_point = compute_dynamic_scales_and_zp(tensor, weights, torch.nn.Module())
+        return fake_quantize(tensor, scale, zero_point, weights)
+
+    return run
+
+
+PEERS = {"numpy + ml_dtypes": numpy_peer, "torchao 0.18": torchao_peer, "compressed-tensors 0.20": compressed_tensors_peer}
+
+
+def gigabytes_per_second(taken: list[float]) -> str:
+    return f"{4 * ELEMENTS / statistics.median(taken) / 1e9:.1f}"
+
+
+def against_copy(x: Float32, rounds: int) -> Iterator[list[str]]:
+    out = np.empty_like(x)
+    for name in mxsim.FORMATS:
+        q = mxsim.quantize(x, name)
+        runs = {
+            "copyto": lambda: np.copyto(out, x),
+            "fake": lambda name=name: mxsim.fake_quantize(x, name, out=out),
+            "dequantize": lambda q=q: q.dequantize(out=out),
+            "copy": lambda: x.copy(),
+            "fake new": lambda name=name: mxsim.fake_quantize(x, name),
+            "dequantize new": lambda q=q: q.dequantize(),
+            "codes": lambda name=name: mxsim.quantize(x, name),
+            "packed": lambda name=name: mxsim.quantize(x, name).packed(),
+        }
+        t = turns(runs, rounds)
+        yield [
+            name,
+            gigabytes_per_second(t["fake"]),
+            f"{ratio(t['copyto'], t['fake']):.2f}",
+            f"{ratio(t['copyto'], t['dequantize']):.2f}",
+            f"{ratio(t['copy'], t['fake new']):.2f}",
+            f"{ratio(t['copy'], t['dequantize new']):.2f}",
+            f"{ratio(t['fake new'], t['codes']):.2f}",
+            f"{ratio(t['fake new'], t['packed']):.2f}",
+        ]
+
+
+def against_peers(x: Float32, rounds: int) -> Iterator[list[str]]:
+    out = np.empty_like(x)
+    for name, target in TARGETS.items():
+        format = mxsim.FORMATS[name]
+        peers = {peer: run for peer, make in PEERS.items() if (run := make(format, x)) is not None}
+        t = turns({"mxsim": lambda name=name: mxsim.fake_quantize(x, name, out=out), **peers}, rounds)
+        ratios = {peer: ratio(t[peer], t["mxsim"]) for peer in peers}
+        cells = [f"{gigabytes_per_second(t[p])} ({ratios[p]:.0f}x)" if p in peers else "-" for p in PEERS]
+        yield [name, gigabytes_per_second(t["mxsim"]), *cells, f"{min(ratios.values()):.1f}x", f"{target}x"]
+
+
+def main(rounds: int = 9) -> None:
+    numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))
+    x = np.random.default_rng(0).standard_normal(ELEMENTS).astype(np.float32)
+    threads = numba.get_num_threads()
+    print("## Conversion\n")
+    print(f"64 MiB of float32, standard normal, {threads} threads, medians of {rounds} turns. `python -m benchmarks.conversion`\n")
+    print(
+        "Share of the speed of a memory copy (numpy's, one thread): `np.copyto` where the output is given, `x.copy()` where it is made. "
+        "Targets 0.8, the limit is 1.0 of what memory can do. The last two columns: times faster than `fake_quantize(x)`, target above 1.\n"
+    )
+    head = ["format", "fake GB/s", "fake, out", "dequantize, out", "fake, new", "dequantize, new", "to codes", "to packed bytes"]
+    print(markdown(head, list(against_copy(x, rounds))))
+    print("\nAgainst eager peers that quantise and dequantise the same array, GB/s of float32 input (times slower than mxsim):\n")
+    print(markdown(["format", "mxsim", *PEERS, "fastest peer", "target"], list(against_peers(x, max(rounds // 3, 3)))))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    main(parser.parse_args().rounds)

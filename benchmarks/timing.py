@@ -1,0 +1,37 @@
+"""Timing on machines that others use too: what is compared runs in turns, and medians are taken of every turn's own ratio."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+Run = Callable[[], object]
+
+
+def seconds(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def turns(runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
+    """Every run once to warm up, then all of them in turn, `rounds` times. Returns: seconds by name."""
+    for run in runs.values():
+        run()
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            taken[name].append(seconds(run))
+    return taken
+
+
+def ratio(slower: list[float], faster: list[float]) -> float:
+    """How many times faster: the median over turns of slower / faster."""
+    return statistics.median(s / f for s, f in zip(slower, faster, strict=True))
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,5 @@
+"""`python -m mxsim` is the `mxsim` command."""
+
+from mxsim.cli import main
+
+main()

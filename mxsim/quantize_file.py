@@ -1,0 +1,198 @@
+"""Quantise the arrays of a file into a .safetensors file, piece by piece, counting what was lost."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mxsim.arrays import FLOATS, checked_axis
+from mxsim.conversion import quantize_part, tensor_amax
+from mxsim.errors import MxsimError
+from mxsim.files import SafetensorsWriter, StoredArray, open_arrays, renamed_when_whole
+from mxsim.formats import BlockFormat, block_format
+from mxsim.tensor import MXTensor
+from mxsim.version import VERSION
+
+PIECE = 1 << 22  #: elements at a time: with its float64 statistics a piece takes some 100 MB
+
+
+@dataclass(slots=True, kw_only=True)
+class QuantizationError:
+    """What quantising a tensor lost."""
+
+    name: str
+    shape: tuple[int, ...]
+    elements: int = 0
+    signal: float = 0.0  #: sum of squares of the finite inputs
+    noise: float = 0.0  #: sum of squares of their errors
+    max_error: float = 0.0  #: largest absolute error
+    saturated: int = 0  #: larger than the largest number of their block
+    flushed: int = 0  #: not zero, and zero afterwards
+    nonfinite: int = 0  #: inputs that are Inf or NaN
+
+    @property
+    def snr_db(self) -> float | None:
+        """Signal to noise; None where nothing was lost, or there was nothing to lose."""
+        return 10 * math.log10(self.signal / self.noise) if self.noise > 0 and self.signal > 0 else None
+
+    def add(self, x: npt.NDArray[Any], q: MXTensor) -> None:
+        """Count one piece."""
+        wide, y = x.astype(np.float64), q.dequantize().astype(np.float64)
+        finite = np.isfinite(wide)
+        error = np.where(finite & np.isfinite(y), np.abs(wide - y), np.where(finite, np.inf, 0.0))
+        magnitudes = q.codes.astype(np.int16)
+        if q.format.element.is_fixed_point:
+            magnitudes = np.abs(q.codes.view(np.int8).astype(np.int16))
+        else:
+            magnitudes &= ~q.format.element.sign_mask
+        self.elements += x.size
+        self.signal += float(np.sum(np.square(wide, where=finite, out=np.zeros_like(wide))))
+        self.noise += float(np.sum(np.square(error)))
+        self.max_error = max(self.max_error, float(error.max(initial=0.0)))
+        self.saturated += int(np.count_nonzero((magnitudes == q.format.element.max_code) & (np.abs(wide) > np.abs(y)) & finite))
+        self.flushed += int(np.count_nonzero((y == 0) & (wide != 0) & finite))
+        self.nonfinite += int(x.size - np.count_nonzero(finite))
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "elements": self.elements,
+            "snr_db": self.snr_db,
+            "max_error": self.max_error,
+            "saturated": self.saturated / max(self.elements, 1),
+            "flushed": self.flushed / max(self.elements, 1),
+            "nonfinite": self.nonfinite,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for; see mxsim.quantize."""
+
+    format: str
+    axis: int = -1
+    policy: str = "ocp"
+    scale_rule: str | None = None
+    rounding: str | None = None
+    block_size: int | None = None
+    seed: int | None = None
+    tensors: Sequence[str] = ()  #: name patterns; none: every float tensor of two dimensions or more, or the only one there is
+
+
+def quantize_file(
+    source: Path, target: Path, request: Request, advance: Callable[[int], None] = lambda count: None
+) -> tuple[list[QuantizationError], list[str]]:
+    """Quantise `source` (.npy or .safetensors) into `target` (.safetensors).
+
+    Args: advance: told the number of elements done, as they are.
+    Returns: what was lost in each tensor quantised, and the names of those copied as they are.
+    """
+    if target.suffix != ".safetensors":
+        raise MxsimError(f"the output {target} must end in .safetensors")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise MxsimError(f"the output {target} is the input: give another name")
+    format = block_format(request.format, request.block_size)
+    with open_arrays(source) as (arrays, _):
+        chosen = choose(arrays, request.tensors)
+        copied = [a for a in arrays if a not in chosen]
+        layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {a.name: (a.dtype, a.shape) for a in copied}
+        for array in chosen:
+            layout |= layout_of(array, format, checked_axis(request.axis, len(array.shape)))
+        metadata = {
+            "producer": f"mxsim {VERSION}",
+            "format": format.name,
+            "axis": str(request.axis),
+            "block_size": str(format.block_size),
+            "policy": request.policy,
+        }
+        with renamed_when_whole(target) as temporary:
+            writer = SafetensorsWriter(temporary, layout, metadata)
+            errors = [_quantize_array(array, format, request, writer, advance) for array in chosen]
+            for array in copied:
+                for start, part in parts(array, 1):
+                    writer[array.name][start : start + len(part)] = part
+                if not array.shape:
+                    writer[array.name][...] = array.read()
+            writer.close()
+    return errors, [a.name for a in copied]
+
+
+def choose(arrays: Sequence[StoredArray], patterns: Sequence[str]) -> list[StoredArray]:
+    """The arrays to quantise."""
+    floats = [a for a in arrays if a.dtype in FLOATS and a.shape]
+    if patterns:
+        chosen = [a for a in arrays if any(fnmatch.fnmatchcase(a.name, p) for p in patterns)]
+        for pattern in patterns:
+            if not any(fnmatch.fnmatchcase(a.name, pattern) for a in arrays):
+                raise MxsimError(f"no tensor matches {pattern!r}: there are {', '.join(a.name for a in arrays[:20])}")
+        for array in chosen:
+            if array not in floats:
+                raise MxsimError(f"tensor {array.name!r} is {array.dtype} {array.shape}: float32, float16 and bfloat16 can be quantised")
+        return chosen
+    chosen = floats if len(arrays) == 1 else [a for a in floats if len(a.shape) >= 2]
+    if not chosen:
+        held = ", ".join(f"{a.name} {a.dtype} {a.shape}" for a in arrays[:5]) or "nothing"
+        raise MxsimError(f"nothing to quantise: the file holds {held}; float32, float16 and bfloat16 arrays are taken")
+    return chosen
+
+
+def layout_of(array: StoredArray, format: BlockFormat, axis: int) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """The tensors that stand for a quantised one."""
+    scales = [-(-n // format.block_size) if d == axis else n for d, n in enumerate(array.shape)]
+    layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+        f"{array.name}.codes": (np.dtype(np.uint8), array.shape),
+        f"{array.name}.scales": (np.dtype(np.uint8), tuple(scales)),
+    }
+    if format.tensor_scale:
+        layout[f"{array.name}.tensor_scale"] = (np.dtype(np.float32), ())
+    return layout
+
+
+def parts(array: StoredArray, multiple: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Slices along the first axis with where they start, a multiple of `multiple`."""
+    if not array.shape:
+        return
+    inner = math.prod(array.shape[1:])
+    step = max(PIECE // max(inner, 1) // multiple, 1) * multiple
+    for start in range(0, array.shape[0], step):
+        yield start, array[start : min(start + step, array.shape[0])]
+
+
+def _quantize_array(
+    array: StoredArray, format: BlockFormat, request: Request, writer: SafetensorsWriter, advance: Callable[[int], None]
+) -> QuantizationError:
+    axis = checked_axis(request.axis, len(array.shape))
+    block = format.block_size
+    amax = tensor_amax((part for _, part in parts(array, 1)), format, request.policy)
+    error = QuantizationError(name=array.name, shape=array.shape)
+    inner = math.prod(array.shape[1:])
+    codes, scales = writer[f"{array.name}.codes"], writer[f"{array.name}.scales"]
+    for start, part in parts(array, block if axis == 0 else 1):
+        q = quantize_part(
+            part,
+            format,
+            axis,
+            request.policy,
+            request.scale_rule,
+            request.rounding,
+            None,
+            request.seed,
+            amax,
+            start * inner,
+        )
+        first = start // block if axis == 0 else start
+        codes[start : start + len(part)] = q.codes
+        scales[first : first + q.scales.shape[0]] = q.scales
+        if q.tensor_scale is not None:
+            writer[f"{array.name}.tensor_scale"][...] = q.tensor_scale
+        error.add(part, q)
+        advance(part.size)
+    return error

@@ -1,0 +1,135 @@
+"""quantize, dequantize and fake_quantize, bit by bit."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numba
+import numpy as np
+import pytest
+
+import mxsim
+from tests.exactness import bulk
+from tests.exactness import conversion as exactness
+from tests.exactness.blocks import awkward_rows
+from tests.oracles import conversion, tensors
+
+FORMATS = tuple(conversion.BLOCK_FORMATS)
+
+
+@pytest.mark.parametrize("rounding", exactness.ROUNDINGS)
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_against_the_oracle(format_name: str, rounding: str) -> None:
+    # policy "ocp": clamped scale, scale 0 for a zero block, signed zero, saturation, 0xFF for NaN and Inf
+    for comparison in exactness.format_comparisons(format_name, rounding):
+        comparison.require_equal()
+
+
+@pytest.mark.parametrize("format_name", [name for name in FORMATS if name != "nvfp4"])
+def test_a_million_elements(format_name: str) -> None:
+    # OCP MX v1.0, 6.3, in arrays large enough for chunks and threads
+    numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
+    for comparison in bulk.comparisons(format_name):
+        comparison.require_equal()
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_axes_shapes_and_block_sizes(format_name: str) -> None:
+    # the contract: any strides; a K that the block does not divide leaves a partial last block
+    for comparison in exactness.shape_comparisons(format_name):
+        comparison.require_equal()
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_every_code_under_every_scale(format_name: str) -> None:
+    # OCP MX v1.0, 5.1: value = scale x element, a NaN scale makes the block NaN; RNE into float32
+    for comparison in exactness.decode_comparisons(format_name):
+        comparison.require_equal()
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_defaults_are_the_policys(format_name: str) -> None:
+    # the contract: policy "ocp" is floor and nearest_even
+    values = awkward_rows("float32")
+    plain = mxsim.quantize(values, format_name)
+    rule = None if format_name == "nvfp4" else "floor"
+    spelled = mxsim.quantize(values, format_name, axis=1, policy="ocp", scale_rule=rule, rounding="nearest_even")
+    np.testing.assert_array_equal(plain.codes, spelled.codes)
+    np.testing.assert_array_equal(plain.scales, spelled.scales)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_out_receives_the_values(format_name: str) -> None:
+    values = awkward_rows("float32")
+    expected = exactness.bits_of(mxsim.fake_quantize(values, format_name))
+    plain = np.full(values.shape, 7, np.float32)
+    strided = np.full((values.shape[1], 2 * values.shape[0]), 7, np.float32).T[::2]
+    for out in (plain, strided):
+        out[...] = 7
+        assert mxsim.fake_quantize(values, format_name, out=out) is out
+        np.testing.assert_array_equal(exactness.bits_of(out), expected)
+        out[...] = 7
+        assert mxsim.quantize(values, format_name).dequantize(out=out) is out
+        np.testing.assert_array_equal(exactness.bits_of(out), expected)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_fake_quantize_in_place(format_name: str) -> None:
+    values = awkward_rows("float32")
+    expected = exactness.bits_of(mxsim.fake_quantize(values, format_name))
+    mxsim.fake_quantize(values, format_name, out=values)
+    np.testing.assert_array_equal(exactness.bits_of(values), expected)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_the_input_is_left_alone(format_name: str) -> None:
+    for dtype in ("float32", "float16", "bfloat16"):
+        values = awkward_rows(dtype)
+        before = values.tobytes()
+        mxsim.fake_quantize(values, format_name)
+        mxsim.quantize(values, format_name, axis=0).dequantize()
+        assert values.tobytes() == before
+
+
+def test_types_and_shapes() -> None:
+    quantized = mxsim.quantize(np.ones((4, 3, 50), ml_dtypes.bfloat16), "mxfp6_e2m3", axis=2)
+    assert quantized.codes.dtype == np.uint8
+    assert quantized.codes.shape == (4, 3, 50)
+    assert quantized.scales.dtype == np.uint8
+    assert quantized.scales.shape == (4, 3, 2)
+    assert quantized.dequantize().dtype == np.float32
+    transposed = quantized.T
+    assert transposed.codes.shape == (50, 3, 4)
+    assert transposed.scales.shape == (2, 3, 4)
+    np.testing.assert_array_equal(transposed.dequantize(), quantized.dequantize().T)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_from_codes_takes_what_quantize_gives(format_name: str) -> None:
+    values = awkward_rows("float32")
+    quantized = mxsim.quantize(values, format_name, axis=0)
+    again = mxsim.from_codes(quantized.codes, quantized.scales, format_name, axis=0, tensor_scale=quantized.tensor_scale)
+    np.testing.assert_array_equal(exactness.bits_of(again.dequantize()), exactness.bits_of(quantized.dequantize()))
+
+
+def test_nvfp4_tensor_scale_can_be_given() -> None:
+    # nvfp4: block scale = E4M3(amax / 6 / tensor scale); a scale beyond 448 saturates
+    values = np.float32([[6.0] * 16, [1.0] * 16, [6e6] * 16])
+    quantized = mxsim.quantize(values, "nvfp4", tensor_scale=np.float32(0.5))
+    assert quantized.tensor_scale == np.float32(0.5)
+    assert quantized.scales.ravel().tolist() == [0x40, 0x2B, 0x7E]
+    np.testing.assert_array_equal(quantized.dequantize()[2], np.full(16, 448 * 0.5 * 6, np.float32))
+
+
+@pytest.mark.parametrize("tensor_scale", [2.0**-149, 3e-42, 1e-38, 0.3, 1e30])
+def test_nvfp4_under_any_tensor_scale(tensor_scale: float) -> None:
+    # every division and product rounds to float32, subnormals too
+    given = np.float32(tensor_scale)
+    given_bits = int(given.view(np.uint32))
+    spread = np.random.default_rng(14).integers(-12, 14, (40, 1)) + int(np.frexp(given)[1])
+    values = np.ldexp(np.random.default_rng(15).standard_normal((40, 32)), spread.clip(-149, 120)).astype(np.float32)
+    quantized = mxsim.quantize(values, "nvfp4", tensor_scale=given)
+    codes, scales, _ = tensors.quantize(values.view(np.uint32), "nvfp4", tensor_scale=given_bits)
+    np.testing.assert_array_equal(quantized.scales, scales)
+    np.testing.assert_array_equal(quantized.codes, codes)
+    decoded = tensors.dequantize(codes, scales, "nvfp4", tensor_scale=given_bits)
+    np.testing.assert_array_equal(exactness.bits_of(quantized.dequantize()), decoded)
