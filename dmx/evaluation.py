@@ -1,0 +1,116 @@
+"""Quality: perplexity, divergence from the float model, and zero-shot accuracy, by fake quantisation or through a unit's own bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from dmx.errors import DmxError
+from dmx.models import LoadedModel, load_model
+from dmx.quantised_linear import apply
+from dmx.text import TokenText, read_text, tokenize
+from mxsim.assignment import Assignment
+
+PROTOCOL = "non-overlapping windows of the model's context, no special tokens, the first token of each window not scored"
+#: Tokens in one forward pass; bounds the memory of the logits.
+BATCH_TOKENS = 4096
+
+
+def evaluate(
+    model: str | Path | nn.Module | LoadedModel | None = None,
+    assignment: Assignment | str | Path | None = None,
+    *,
+    text: str | Path | TokenText | None = None,
+    part: str = "all",
+    context: int | None = None,
+    windows: int | None = None,
+    kl: bool = True,
+    tasks: Sequence[str] = (),
+    task_limit: int | None = None,
+    unit: str | None = None,
+    promote_every: int | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Measure a model, as it is or under an assignment.
+
+    Args:
+        model: see dmx.load_model.  assignment: an Assignment or its file; None is the float model.
+        text: a UTF-8 file, or tokens; None is the embedded model's report text.  part: "all", or the "first" or "second" half.
+        context: tokens of a window, the model's longest when None.  windows: only so many.
+        kl: also the mean over tokens of KL(float || quantised), in nats.
+        tasks: names or files of multiple-choice tasks: see dmx.tasks.  task_limit: only so many questions of each.
+        unit: a unit of mxsim.UNITS or its TOML file: every assigned linear is computed by it, bit for bit.
+    Returns: {"perplexity", "tokens", "windows", "context", "protocol", "text", "kl_to_float", "tasks", "unit"}.
+    Raises: DmxError for input that does not fit together.
+    """
+    loaded = load_model(model)
+    chosen = Assignment.load(assignment) if isinstance(assignment, str | Path) else assignment
+    tokens = text if isinstance(text, TokenText) else report_text(loaded, text, part=part, context=context)
+    tokens = tokens.first(windows)
+    if unit is not None and chosen is None:
+        raise DmxError("a unit computes assigned linears: pass an assignment with it")
+    with ExitStack() as stack:
+        applied: Any = None
+        if chosen is not None and unit is not None:
+            from dmx.unit_linear import apply_unit
+
+            applied = stack.enter_context(apply_unit(loaded, chosen, unit, promote_every=promote_every))
+        elif chosen is not None:
+            applied = stack.enter_context(apply(loaded, chosen))
+        loss, divergence = 0.0, 0.0
+        for batch in tqdm(batches(tokens.windows), desc="perplexity", unit="batch", disable=not progress, leave=False):
+            ids = batch.to(loaded.device)
+            with torch.no_grad():
+                logits = logits_of(loaded.module, ids)
+                logs = functional.log_softmax(logits[:, :-1].float(), -1)
+                loss -= float(logs.gather(-1, ids[:, 1:, None]).double().sum())
+                if kl and applied is not None:
+                    with applied.suspended():
+                        reference = functional.log_softmax(logits_of(loaded.module, ids)[:, :-1].float(), -1)
+                    divergence += float(functional.kl_div(logs, reference, log_target=True, reduction="sum"))
+        scores = {}
+        if tasks:
+            from dmx.tasks import score_tasks
+
+            scored = score_tasks(loaded.module, loaded.need_tokenizer(), tasks, limit=task_limit, progress=progress)
+            scores = {name: score.to_json() for name, score in scored.items()}
+    mean = loss / tokens.scored_tokens
+    return {
+        "perplexity": math.exp(mean) if mean < 700 else math.inf,
+        "tokens": tokens.scored_tokens,
+        "windows": int(tokens.windows.shape[0]),
+        "context": int(tokens.windows.shape[1]),
+        "protocol": PROTOCOL,
+        "text": {"name": tokens.name, "sha256": tokens.sha256},
+        "kl_to_float": (divergence / tokens.scored_tokens if chosen is not None else 0.0) if kl else None,
+        "tasks": scores,
+        "unit": unit,
+    }
+
+
+def report_text(model: LoadedModel, text: str | Path | None, *, part: str = "all", context: int | None = None) -> TokenText:
+    """The tokens to report on: a file's, or the embedded model's own report text."""
+    if text is None:
+        from dmx import reference
+
+        return tokenize(model, reference.text("report"), name="embedded world, report", context=context, part=part)
+    return tokenize(model, read_text(text), name=Path(text).name, context=context, part=part)
+
+
+def batches(windows: torch.Tensor, batch_tokens: int = BATCH_TOKENS) -> Sequence[torch.Tensor]:
+    """The windows in their order, so many at a time that a batch has about `batch_tokens` tokens."""
+    return torch.split(windows, max(1, batch_tokens // windows.shape[1]))
+
+
+def logits_of(module: nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """(batch, tokens) int64 -> (batch, tokens, vocabulary) logits. Keys and values are not kept."""
+    logits: torch.Tensor = module(input_ids=ids, use_cache=False).logits
+    return logits

@@ -1,0 +1,189 @@
+"""Models: from a name, a folder or a live module to what a search needs to know of it.
+
+Weights are read from safetensors alone and code that comes with a checkpoint is never run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from dmx.errors import DmxError
+from mxsim.errors import MxsimError
+from mxsim.shapes import ModelShape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: A window no longer than this where the model allows more.
+LONGEST_WINDOW = 2048
+#: Leaves that choose experts: small, sensitive, and kept wide by every producer.
+ROUTERS = ("gate", "router")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoadedModel:
+    """A causal language model with what identifies it."""
+
+    module: nn.Module  #: in eval mode, its parameters frozen
+    tokenizer: PreTrainedTokenizerBase | None
+    name: str
+    source: str  #: "embedded", "hub", "live module", or the folder's name
+    sha256: str  #: of every parameter's name, dtype, shape and bytes
+    context: int  #: tokens of a window: the model's longest, at most LONGEST_WINDOW
+    stored_dtypes: dict[str, torch.dtype]  #: linear -> the dtype its weight was stored in
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def linears(self) -> dict[str, nn.Linear]:
+        """The linears whose formats are searched, by name."""
+        return searched_linears(self.module)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The linears that stay as they are."""
+        searched = self.linears
+        return tuple(name for name, module in self.module.named_modules() if isinstance(module, nn.Linear) and name not in searched)
+
+    def need_tokenizer(self) -> PreTrainedTokenizerBase:
+        if self.tokenizer is None:
+            raise DmxError(f"model {self.name!r} has no tokenizer: pass token ids, or load it from a folder with tokenizer.json")
+        return self.tokenizer
+
+    @property
+    def shape(self) -> ModelShape | None:
+        """The shape that costs are computed from; None for architectures that mxsim does not describe."""
+        from mxsim.model_config import shape_from_config
+
+        config = getattr(self.module, "config", None)
+        if config is None:
+            return None
+        try:
+            return shape_from_config(config.to_dict(), name=self.name)
+        except MxsimError:
+            return None
+
+
+def load_model(model: str | Path | nn.Module | LoadedModel | None = None, *, tokenizer: Any = None, device: str = "cpu") -> LoadedModel:
+    """Load a causal language model, in float32.
+
+    Args:
+        model: None for the embedded reference model; a local folder in the hub's layout; a hub name; a live transformers module
+            (used as it is, its dtype too); or what this function returned.
+        tokenizer: for a live module; a folder or name brings its own.
+        device: where the module goes, "cpu" or "cuda"; a live module stays where it is.
+    Raises: DmxError where there is no such model, it has no linears, or its weights are not safetensors.
+    """
+    if isinstance(model, LoadedModel):
+        return model
+    if isinstance(model, nn.Module):
+        return _describe(model, tokenizer, type(model).__name__, "live module", _stored(model))
+    if model is None:
+        from dmx import reference
+
+        return _from_pretrained(str(reference.folder()), "embedded", "embedded", device)
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise DmxError(f"folder {str(model)!r} holds no config.json: pass a folder in the hub's layout, as save_pretrained writes it")
+        return _from_pretrained(str(path), path.resolve().name, path.resolve().name, device)
+    name = str(model)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise DmxError(f"model {name!r}: there is no such folder, and a hub name has the form organisation/model")
+    return _from_pretrained(name, name, "hub", device)
+
+
+def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedModel:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from dmx.quiet import quiet_transformers
+
+    with quiet_transformers():
+        try:
+            module = AutoModelForCausalLM.from_pretrained(place, dtype="auto", use_safetensors=True, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise DmxError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        except (OSError, ValueError, KeyError):
+            tokenizer = None
+    stored = _stored(module)
+    return _describe(module.float().to(device), tokenizer, name, source, stored)
+
+
+def _describe(module: nn.Module, tokenizer: Any, name: str, source: str, stored: dict[str, torch.dtype]) -> LoadedModel:
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    config = getattr(module, "config", None)
+    longest = int(getattr(config, "max_position_embeddings", 0) or LONGEST_WINDOW)
+    if not searched_linears(module):
+        raise DmxError(
+            f"model {name!r} has no torch.nn.Linear in its decoder, so there is nothing to assign formats to: "
+            "fused or custom linear classes are not supported"
+        )
+    return LoadedModel(
+        module=module,
+        tokenizer=tokenizer,
+        name=name,
+        source=source,
+        sha256=content_hash(module),
+        context=min(longest, LONGEST_WINDOW),
+        stored_dtypes=stored,
+    )
+
+
+def _stored(module: nn.Module) -> dict[str, torch.dtype]:
+    return {name: part.weight.dtype for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def searched_linears(module: nn.Module) -> dict[str, nn.Linear]:
+    """The decoder's linears: every torch.nn.Linear but the output head and routers."""
+    head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
+    return {
+        name: part
+        for name, part in module.named_modules()
+        if isinstance(part, nn.Linear) and part is not head and name != "lm_head" and name.rpartition(".")[2] not in ROUTERS
+    }
+
+
+def select(names: Iterable[str], only: Iterable[str] = (), skip: Iterable[str] = ()) -> list[str]:
+    """The names that match a pattern of `only` (all where there is none) and none of `skip`; patterns as in a shell.
+
+    Raises: DmxError for a pattern that matches nothing.
+    """
+    known, wanted, unwanted = list(names), list(only), list(skip)
+    for pattern in (*wanted, *unwanted):
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise DmxError(f"pattern {pattern!r} matches none of the {len(known)} linears, such as {known[0]}")
+    chosen = [
+        name
+        for name in known
+        if (not wanted or any(fnmatchcase(name, p) for p in wanted)) and not any(fnmatchcase(name, p) for p in unwanted)
+    ]
+    if not chosen:
+        raise DmxError("the patterns leave no linear to search: loosen --only or --skip")
+    return chosen
+
+
+def content_hash(module: nn.Module) -> str:
+    """SHA-256 over every parameter's and buffer's name, dtype, shape and bytes, as saved in the state dict."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()

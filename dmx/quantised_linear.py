@@ -1,0 +1,117 @@
+"""An assignment on a live module: weights take their format's values, inputs are quantised as they arrive; all of it can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from dmx.errors import DmxError
+from dmx.models import LoadedModel, load_model
+from dmx.quantisers import fake_quantize
+from mxsim.assignment import Assignment
+from mxsim.storage_formats import FormatPair
+
+
+class InputQuantiser:
+    """Quantises inputs; linears that share one (q, k and v; gate and up) share the work."""
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        self._input: torch.Tensor | None = None
+        self._values: dict[str, torch.Tensor] = {}
+
+    def __call__(self, x: torch.Tensor, format: str) -> torch.Tensor:
+        if x is not self._input:
+            self._input, self._values = x, {}
+        if format not in self._values:
+            self._values[format] = fake_quantize(x, format, self.policy)
+        return self._values[format]
+
+    def forget(self) -> None:
+        """Let go of the last input."""
+        self._input, self._values = None, {}
+
+
+class Applied:
+    """A module under an assignment. undo() or leaving the context gives the module back as it was."""
+
+    def __init__(self, linears: Mapping[str, nn.Linear], assignment: Assignment, stored_dtypes: Mapping[str, torch.dtype]) -> None:
+        self.assignment = assignment
+        self._inputs = InputQuantiser(assignment.policy)
+        self._originals: dict[nn.Linear, torch.Tensor] = {}
+        self._quantised: dict[nn.Linear, torch.Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+        self._active = True
+        for name, pair in assignment.layers.items():
+            linear = linears[name]
+            weight = linear.weight.detach()
+            values = fake_quantize(weight.to(stored_dtypes.get(name, weight.dtype)), pair.weight, assignment.policy)
+            self._originals[linear] = linear.weight.data
+            self._quantised[linear] = values.to(weight.dtype)
+            linear.weight.data = self._quantised[linear]
+            self._handles.append(linear.register_forward_pre_hook(self._hook(pair)))
+
+    def _hook(self, pair: FormatPair) -> Any:
+        def quantise_input(_: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+            if not self._active:
+                return None
+            return (self._inputs(args[0], pair.activation), *args[1:])
+
+        return quantise_input
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """The float model, for the time of the block."""
+        self._active = False
+        for linear, weight in self._originals.items():
+            linear.weight.data = weight
+        try:
+            yield
+        finally:
+            self._active = True
+            for linear, weight in self._quantised.items():
+                linear.weight.data = weight
+
+    def undo(self) -> None:
+        """Give the module its weights back and take the hooks off. A second call does nothing."""
+        for handle in self._handles:
+            handle.remove()
+        for linear, weight in self._originals.items():
+            linear.weight.data = weight
+        self._handles, self._originals, self._quantised = [], {}, {}
+        self._inputs.forget()
+
+    def __enter__(self) -> Applied:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.undo()
+
+
+def apply(model: LoadedModel | nn.Module, assignment: Assignment) -> Applied:
+    """Put a live module under an assignment, in place.
+
+    Args: model: a loaded model, or a live transformers module.  assignment: layers named as in the module.
+    Returns: Applied, whose undo() restores every bit; it is a context manager too.
+    Raises: DmxError where a layer of the assignment is not a linear of the module.
+    """
+    loaded = load_model(model)
+    check_fits(loaded, assignment)
+    return Applied(loaded.linears, assignment, loaded.stored_dtypes)
+
+
+def check_fits(model: LoadedModel, assignment: Assignment) -> None:
+    """Raises: DmxError where the assignment names layers that the model does not have, or leaves linears out in silence."""
+    linears = model.linears
+    foreign = [name for name in assignment.layers if name not in linears]
+    if foreign:
+        raise DmxError(
+            f"the assignment was made for another model: {len(foreign)} of its {len(assignment.layers)} layers, such as {foreign[0]!r}, "
+            f"are not linears of {model.name!r}, whose first is {next(iter(linears))!r}"
+        )

@@ -1,0 +1,65 @@
+"""Text as windows of tokens, with the hash that tells one text from another."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dmx.errors import DmxError
+from dmx.models import LoadedModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenText:
+    """A text's tokens, cut into non-overlapping windows; what is left over at the end is dropped."""
+
+    name: str
+    sha256: str  #: of the text's UTF-8 bytes
+    windows: torch.Tensor  #: (windows, context) int64
+
+    def first(self, windows: int | None) -> TokenText:
+        """The first windows only; all of them for None."""
+        cut = self.windows if windows is None else self.windows[:windows]
+        return TokenText(name=self.name, sha256=self.sha256, windows=cut)
+
+    @property
+    def scored_tokens(self) -> int:
+        """Tokens that have a prediction: all but the first of each window."""
+        return self.windows.shape[0] * (self.windows.shape[1] - 1)
+
+
+def read_text(path: str | Path) -> str:
+    """A UTF-8 file. Raises: DmxError where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DmxError(f"text {str(path)!r} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DmxError(f"text {str(path)!r} is not UTF-8: byte {error.start} is not a character") from error
+
+
+def tokenize(model: LoadedModel, text: str, *, name: str, context: int | None = None, part: str = "all") -> TokenText:
+    """Cut a text into windows of the model's context, without any special tokens.
+
+    Args: context: tokens a window, the model's when None.  part: "all", or the "first" or "second" half of the windows, so that one file
+        can serve a search and its report.
+    Raises: DmxError for a text shorter than one window.
+    """
+    length = context or model.context
+    if not 2 <= length <= model.context:
+        raise DmxError(f"a window of {length} tokens does not fit {model.name!r}: take 2 to {model.context}")
+    ids = model.need_tokenizer()(text, add_special_tokens=False, verbose=False)["input_ids"]
+    count = len(ids) // length
+    windows = torch.tensor(ids[: count * length], dtype=torch.int64).view(count, length)
+    if part != "all":
+        if part not in ("first", "second"):
+            raise DmxError(f"part {part!r} of a text is none of all, first, second")
+        middle = count // 2
+        windows = windows[:middle] if part == "first" else windows[middle:]
+    if not len(windows):
+        raise DmxError(f"text {name!r} has {len(ids)} tokens, too few for a window of {length}: pass a longer text or a smaller context")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return TokenText(name=name if part == "all" else f"{name} ({part} half)", sha256=digest, windows=windows)
