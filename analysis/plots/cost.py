@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.plots.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW
 from mxsim.costing import CostReport
-from mxsim.devices import ComputePath
+from mxsim.devices import ComputePath, Device
 from mxsim.pricing import LayerCost
 
-# Okabe and Ito's palette, which stays apart under every colour blindness
-ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 ENERGY_TERMS = {"mac": BLUE, "sram": GREEN, "dram": ORANGE, "quantise": PURPLE, "static": "#999999"}
 BYTE_TERMS = {
     "weight_bytes": BLUE,
@@ -26,6 +27,15 @@ BYTE_TERMS = {
     "refetch_bytes": RED,
 }
 MARKERS = {"compute": "s", "memory": "o", "overhead": "^"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """One choice of formats: what each row of its layers costs, term by term."""
+
+    label: str
+    rows: Mapping[str, Sequence[float]]  #: row -> amounts, in the order of the figure's terms
+    is_whole: bool = True  #: False: terms without a figure are left out
 
 
 def folded(report: CostReport) -> dict[str, list[LayerCost]]:
@@ -39,44 +49,70 @@ def folded(report: CostReport) -> dict[str, list[LayerCost]]:
 
 def stacked_energy(reports: Sequence[CostReport]) -> Figure:
     """Energy by term, all layers of a name together, a panel a report. Terms that are not known are left out and named."""
-    terms = list(ENERGY_TERMS)
 
     def values(layer: LayerCost) -> list[float]:
-        return [(getattr(layer.price.energy, f"{term}_pj") or 0.0) / 1e9 for term in terms]
+        return [(getattr(layer.price.energy, f"{term}_pj") or 0.0) / 1e9 for term in ENERGY_TERMS]
 
-    return _stacked(reports, terms, list(ENERGY_TERMS.values()), values, "energy, mJ a step")
+    stacks = [_stack(report, values, is_whole=report.sum("energy_pj") is not None) for report in reports]
+    return stacked(stacks, ENERGY_TERMS, "energy, mJ a step", _title(reports[0]))
 
 
 def stacked_bytes(reports: Sequence[CostReport]) -> Figure:
     """Off-chip bytes by term, all layers of a name together, a panel a report."""
-    terms = list(BYTE_TERMS)
 
     def values(layer: LayerCost) -> list[float]:
-        return [getattr(layer.price.traffic, term) / 1e6 for term in terms]
+        return [getattr(layer.price.traffic, term) / 1e6 for term in BYTE_TERMS]
 
-    labels = [term.removesuffix("_bytes") for term in terms]
-    return _stacked(reports, labels, list(BYTE_TERMS.values()), values, "off-chip traffic, MB a step")
+    colours = {term.removesuffix("_bytes"): colour for term, colour in BYTE_TERMS.items()}
+    return stacked([_stack(report, values) for report in reports], colours, "off-chip traffic, MB a step", _title(reports[0]))
 
 
-def _stacked(
-    reports: Sequence[CostReport], labels: list[str], colours: list[str], values: Callable[[LayerCost], list[float]], unit: str
-) -> Figure:
-    figure = Figure(figsize=(9, 1 + 2.4 * len(reports)), layout="constrained")
-    panels = figure.subplots(len(reports), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    for axes, report in zip(panels, reports, strict=True):
-        rows = folded(report)
-        amounts = np.array([[sum(column) for column in zip(*map(values, layers), strict=True)] for layers in rows.values()])
-        bottom = np.zeros(len(rows))
-        for label, colour, column in zip(labels, colours, amounts.T, strict=True):
-            axes.bar(range(len(rows)), column, bottom=bottom, color=colour, label=label, edgecolor="white", linewidth=0.4)
+def recorded_stacks(costs: pd.DataFrame, labels: Mapping[str, str]) -> tuple[list[Stack], str]:
+    """Energy by term of recorded runs, layers of a role together, and its unit; no stacks where no energy is known.
+
+    Args: costs: Frames.costs.  labels: run's key -> label.
+    """
+    terms = [f"term:{term}" for term in ENERGY_TERMS]
+    chosen = costs[costs["key"].isin(labels)].reindex(columns=["key", "role", *terms])
+    if chosen[terms].isna().all(axis=None):
+        return [], ""
+    sums = chosen.groupby(["key", "role"], sort=False)[terms].sum()
+    largest = float(sums.sum(axis=1).max())
+    factor, unit = next(
+        ((factor, unit) for factor, unit in ((1e-9, "mJ"), (1e-6, "µJ"), (1e-3, "nJ")) if largest * factor >= 1), (1.0, "pJ")
+    )
+    stacks = []
+    for key, label in labels.items():
+        if key in sums.index.get_level_values("key"):
+            own = sums.loc[key] * factor
+            needed = [term for term in terms if not costs[term].isna().all()] if set(terms) <= set(costs) else terms
+            whole = not costs[costs["key"] == key].reindex(columns=needed).isna().any(axis=None)
+            stacks.append(Stack(label=label, rows={str(role): [float(x) for x in row] for role, row in own.iterrows()}, is_whole=whole))
+    return stacks, unit
+
+
+def _stack(report: CostReport, values: Callable[[LayerCost], list[float]], *, is_whole: bool = True) -> Stack:
+    rows = {name: [sum(column) for column in zip(*map(values, layers), strict=True)] for name, layers in folded(report).items()}
+    return Stack(label=report.label, rows=rows, is_whole=is_whole)
+
+
+def stacked(stacks: Sequence[Stack], terms: Mapping[str, str], unit: str, title: str) -> Figure:
+    """A panel a stack, a bar a row, a colour a term. Args: terms: name -> colour.  unit: the ordinate's title."""
+    figure = Figure(figsize=(9, 1 + 2.4 * len(stacks)), layout="constrained")
+    panels = figure.subplots(len(stacks), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, stack in zip(panels, stacks, strict=True):
+        amounts = np.array(list(stack.rows.values()))
+        bottom = np.zeros(len(stack.rows))
+        for (label, colour), column in zip(terms.items(), amounts.T, strict=True):
+            axes.bar(range(len(stack.rows)), column, bottom=bottom, color=colour, label=label, edgecolor="white", linewidth=0.4)
             bottom += column
-        unknown = "" if report.sum("energy_pj") is not None or "energy" not in unit else "  (terms without a figure left out)"
-        axes.set_title(f"{report.label}{unknown}", loc="left", fontsize=9)
+        unknown = "" if stack.is_whole else "  (terms without a figure left out)"
+        axes.set_title(f"{stack.label}{unknown}", loc="left", fontsize=9)
         axes.set_ylabel(unit, fontsize=8)
-        axes.set_xticks(range(len(rows)), list(rows), rotation=30, ha="right", fontsize=8)
+        axes.set_xticks(range(len(stack.rows)), list(stack.rows), rotation=30, ha="right", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(fontsize=7, ncols=len(labels), frameon=False, loc="upper left")
-    figure.suptitle(_title(reports[0]), fontsize=10)
+    panels[0].legend(fontsize=7, ncols=len(terms), frameon=False, loc="upper left")
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -124,6 +160,42 @@ def roofline_plot(reports: Sequence[CostReport]) -> Figure:
     axes.legend(handles=handles, fontsize=7, frameon=False, loc="lower right")
     axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity, FLOP per off-chip byte", ylabel="achieved rate, TFLOP/s")
     axes.set_title(_title(reports[0]), fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def recorded_roofline(costs: pd.DataFrame, labels: Mapping[str, str], device: Device | None, title: str) -> Figure | None:
+    """The layers of recorded runs over their arithmetic intensity; None where no run has a latency.
+
+    Args: costs: Frames.costs.  labels: run's key -> label.  device: whose peak rates and bandwidth are drawn as roofs, as its datasheet
+        gives them; None draws none.
+    """
+    known = costs[costs["key"].isin(labels)].dropna(subset=["macs", "dram_bytes", "latency_s"])
+    known = known[(known["macs"] > 0) & (known["latency_s"] > 0) & (known["dram_bytes"] > 0)]
+    if not len(known):
+        return None
+    known = known.assign(intensity=2 * known["macs"] / known["dram_bytes"], rate=2 * known["macs"] / known["latency_s"] / 1e12)
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for (key, label), colour, marker in zip(labels.items(), (BLUE, RED, "#333333", GREEN, ORANGE, PURPLE), "o^sDvP", strict=False):
+        own = known[known["key"] == key]
+        axes.plot(own["intensity"], own["rate"], marker, color=colour, alpha=0.75, markeredgecolor="white", label=label)
+    if device is not None and device.memory.bandwidth_bytes_per_s is not None:
+        bandwidth = device.memory.bandwidth_bytes_per_s.value
+        grid = np.geomspace(known["intensity"].min() / 3, max(known["intensity"].max() * 3, 3000), 200)
+        for path, style in zip((path for path in device.paths if path.peak_flop_per_s), ("-", "--", ":", "-."), strict=False):
+            assert path.peak_flop_per_s is not None
+            axes.plot(
+                grid,
+                np.minimum(path.peak_flop_per_s.value, grid * bandwidth) / 1e12,
+                style,
+                color="black",
+                linewidth=1,
+                label=f"{path.name} roof",
+            )
+    axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity, FLOP per off-chip byte", ylabel="achieved rate, TFLOP/s")
+    figure.legend(fontsize=7, frameon=False, loc="outside right upper")
+    axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

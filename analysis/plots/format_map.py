@@ -1,0 +1,86 @@
+"""Format maps: which format each layer of each block has, a panel a budget."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from analysis.frames import Frames
+from analysis.names import element_bits, format_titles
+from analysis.plots.style import RC, shade
+
+MOST_PANELS = 9
+
+
+def map_points(points: pd.DataFrame, frames: Frames, series: str) -> pd.DataFrame:
+    """The points of a series whose assignment is kept, at most MOST_PANELS of them, evenly chosen, in the order of their budgets."""
+    own = points[(points["series"] == series) & points["key"].isin(frames.layers["key"])]
+    own = own.sort_values(["budget_kind", "budget_amount"], kind="stable")
+    if len(own) > MOST_PANELS:
+        own = own.iloc[[round(index * (len(own) - 1) / (MOST_PANELS - 1)) for index in range(MOST_PANELS)]]
+    return own
+
+
+def cells_of(frames: Frames, key: str) -> pd.DataFrame:
+    """A row a block and role of one run: weight and activation format, and their bits (the mean, where a cell holds several layers)."""
+    layers = frames.layers[frames.layers["key"] == key]
+    grouped = layers.groupby(["depth", "role", "operand"], sort=False).agg(bits=("bits", "mean"), format=("format", "first"))
+    wide = grouped.unstack("operand")
+    wide.columns = [f"{operand}_{name}" for name, operand in wide.columns]
+    return wide.reset_index()
+
+
+def format_maps(points: pd.DataFrame, frames: Frames, series: str, title: str) -> Figure | None:
+    """A panel a budget, roles down, blocks across; None where no assignment is kept. Cells that halve: weight left, activation right."""
+    own = map_points(points, frames, series)
+    if not len(own):
+        return None
+    panels = [(row, cells_of(frames, row["key"])) for _, row in own.iterrows()]
+    roles = list(dict.fromkeys(role for _, cells in panels for role in cells["role"]))
+    depths = sorted({depth for _, cells in panels for depth in cells["depth"]})
+    columns = min(3 if len(depths) <= 12 else 1, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with matplotlib.rc_context({**RC, "axes.grid": False}):
+        figure = Figure(
+            figsize=(1.2 + columns * max(1.6, 0.24 * len(depths)), 0.9 + rows * (0.62 + 0.2 * len(roles))),
+            layout="constrained",
+        )
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        apart = any((cells["weight_bits"] != cells["activation_bits"]).any() for _, cells in panels)
+        for axes, (point, cells) in zip(grid.flat, panels, strict=False):
+            _panel(axes, cells, roles, depths)
+            axes.set_title(f"{point['budget']}   ppl {point['perplexity']:.4g}", loc="left", fontsize=8.5)
+        for axes in list(grid.flat)[len(panels) :]:
+            axes.set_visible(False)
+        for axes in grid[-1]:
+            axes.set_xlabel("block")
+        used = sorted(set(frames.layers[frames.layers["key"].isin(own["key"])]["format"]), key=element_bits)
+        names = format_titles(used)
+        handles = [Patch(facecolor=shade(element_bits(name))[0], edgecolor="#777777", label=names[name]) for name in used]
+        figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
+        figure.suptitle(title + ("\ncell halves: weight left, activation right" if apart else ""), fontsize=10, x=0.01, ha="left")
+    return figure
+
+
+def _panel(axes: Axes, cells: pd.DataFrame, roles: list[str], depths: list[int]) -> None:
+    for cell in cells.itertuples():
+        x, y = depths.index(cell.depth), roles.index(cell.role)
+        halves = [(cell.weight_bits, 0.0, 1.0)]
+        if cell.weight_bits != cell.activation_bits:
+            halves = [(cell.weight_bits, 0.0, 0.5), (cell.activation_bits, 0.5, 0.5)]
+        for bits, left, width in halves:
+            fill, ink = shade(bits)
+            axes.add_patch(Rectangle((x + left, y), width, 1, facecolor=fill, edgecolor="white", linewidth=0.8))
+            if len(depths) <= 16:
+                axes.text(x + left + width / 2, y + 0.53, f"{bits:.2g}", color=ink, ha="center", va="center", fontsize=6.5)
+    axes.set(xlim=(0, len(depths)), ylim=(len(roles), 0))
+    step = max(1, math.ceil(len(depths) / 16))
+    axes.set_xticks([index + 0.5 for index in range(0, len(depths), step)], [str(depths[index]) for index in range(0, len(depths), step)])
+    axes.set_yticks([index + 0.5 for index in range(len(roles))], roles)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,42 @@
+"""Which runs stand for the rest where only a few can be shown."""
+
+from __future__ import annotations
+
+from analysis.frames import cost_setting
+from analysis.names import REFERENCES
+from analysis.records import Record
+from analysis.summary import Analysis, nearest_budget
+from mxsim.devices import Device, load_device
+from mxsim.errors import MxsimError
+
+
+def compared_runs(analysis: Analysis) -> dict[str, str]:
+    """Run's key -> label: the uniform formats, and the main series at the headline's budget; for costs side by side."""
+    points = analysis.points
+    labels = {row.key: f"{row.series}" for row in points[points["method"] == "uniform"].itertuples()}
+    own = points[(points["series"] == analysis.main_series) & points["key"].isin(analysis.frames.costs["key"])]
+    if len(own):
+        here = own.iloc[nearest_budget(own)]
+        labels[here["key"]] = f"{here['series']}, {here['budget']}"
+    return {key: label for key, label in labels.items() if key in set(analysis.frames.costs["key"])}
+
+
+def trajectory_record(analysis: Analysis, method: str) -> Record | None:
+    """The run of a method whose search is shown: the headline's budget, the seed of median perplexity."""
+    points = analysis.points
+    own = points[(points["method"] == method) & ~points["method"].isin(REFERENCES)]
+    own = own[[analysis.frames.records[key].trajectory is not None for key in own["key"]]]
+    return analysis.frames.records[own.iloc[nearest_budget(own)]["key"]] if len(own) else None
+
+
+def device_of(analysis: Analysis) -> tuple[Device | None, str]:
+    """The device that costs are of, as mxsim knows it (None where it does not), and its name with the scenario."""
+    for record in analysis.frames.records.values():
+        setting = cost_setting(record)
+        if setting:
+            assume = (record.specification.get("budget") or {}).get("assume") or ()
+            try:
+                return load_device(str((record.costs or {})["device"]), assume=list(assume)), setting
+            except MxsimError:
+                return None, setting
+    return None, "no device"

@@ -1,0 +1,209 @@
+"""The result in words and numbers: what a page says first and `--json` prints."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.frames import Frames, frames_of
+from analysis.names import COSTS, KL, PERPLEXITY, REFERENCES
+from analysis.pareto import dominance, hypervolumes, points_table
+from analysis.records import Problem, Results
+from analysis.roles import paper_claim, role_table
+from analysis.views import View, costs_of, qualities_of, views
+
+HEADLINE_BITS = 5.0  #: the budget a headline is about, or the nearest to it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """Everything that is told of one model and one text."""
+
+    results: Results
+    frames: Frames
+    points: pd.DataFrame
+    views: list[View]
+    hypervolumes: pd.DataFrame
+    dominance: pd.DataFrame
+    roles: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def model(self) -> str:
+        return self.results.records[0].model
+
+    @property
+    def text(self) -> str:
+        return str(self.results.records[0].report_text.get("name") or "its own text")
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return self.results.problems
+
+    @property
+    def main_series(self) -> str | None:
+        """The series that the maps, the roles and the headline are about: dMX's largest, or the largest there is."""
+        return main_series(self.points)
+
+    @property
+    def headline(self) -> str:
+        return headline(self.points)
+
+
+def analyse(results: Results) -> Analysis:
+    """Everything from the results of one model and one text (see records.choose)."""
+    frames = frames_of(results)
+    qualities, costs = qualities_of(frames), costs_of(frames)
+    points = points_table(frames, [metric.column for metric in (PERPLEXITY, KL, *frames.tasks, *COSTS)] + ["loss_percent", "bits"])
+    areas = [hypervolumes(frames, cost, quality) for quality in qualities for cost in costs]
+    beats = [dominance(points, quality) for quality in qualities]
+    name = main_series(points)
+    notes = list(frames.notes)
+    searched = points[~points["method"].isin(REFERENCES)]
+    if len(searched) == 1:
+        notes.append("there is one single point: it is drawn, but a front, an interval or a comparison needs more runs")
+    if not len(searched):
+        notes.append("there are only reference runs (float, uniform): no method to compare")
+    if not (points["method"] == "float").any():
+        notes.append("the float model's run is missing: losses in percent cannot be told")
+    absent = [metric.short for metric in COSTS if metric not in costs]
+    if absent:
+        notes.append(
+            f"no run has {' or '.join(absent)}: those fronts are left out (a sweep with --device, or an accepted assumption, gives them)"
+        )
+    return Analysis(
+        results=results,
+        frames=frames,
+        points=points,
+        views=views(frames, points),
+        hypervolumes=pd.concat(areas, ignore_index=True) if areas else pd.DataFrame(),
+        dominance=pd.concat(beats, ignore_index=True) if beats else pd.DataFrame(),
+        roles=role_table(frames, name) if name else role_table(frames, ""),
+        notes=tuple(notes),
+    )
+
+
+def main_series(points: pd.DataFrame) -> str | None:
+    """dMX's series with most budgets; without dMX the largest of another method; None where only references are there."""
+    searched = points[~points["method"].isin(REFERENCES)]
+    if not len(searched):
+        return None
+    own = searched[searched["method"] == "dmx"]
+    counts = (own if len(own) else searched).groupby("series", sort=False).size()
+    return str(counts.idxmax())
+
+
+def headline(points: pd.DataFrame) -> str:
+    """ "dMX at 5.0 bits loses 1.9 % against 3.4 % for KL": of perplexity, against float, seeds' medians."""
+    usable = points.dropna(subset=["loss_percent"])
+    name = main_series(usable)
+    if name is None:
+        return "No search finished with a float run to compare with: there is no result to put in one line."
+    mine = usable[usable["series"] == name]
+    rivals = usable[(usable["series"] != name) & ~usable["method"].isin(REFERENCES) & usable["budget_id"].isin(mine["budget_id"])]
+    baselines = rivals[~rivals["method"].isin(["dmx", "dmx_paper"])]
+    kl = baselines[baselines["method"] == "kl"]
+    rivals = kl if len(kl) else baselines if len(baselines) else rivals
+    shared = mine[mine["budget_id"].isin(rivals["budget_id"])] if len(rivals) else mine
+    here = shared.iloc[nearest_budget(shared)]
+    said = f"{name} at {_budget_words(here)} loses {here['loss_percent']:.1f} %"
+    if not len(rivals):
+        return f"{said} of perplexity"
+    rival = rivals[rivals["budget_id"] == here["budget_id"]].sort_values("loss_percent").iloc[0]
+    return f"{said} against {rival['loss_percent']:.1f} % for {rival['series']}"
+
+
+def nearest_budget(points: pd.DataFrame) -> int:
+    """The row whose budget is nearest to HEADLINE_BITS; the middle row where no budget is in bits."""
+    bits = points["budget_kind"] == "bits"
+    if bits.any():
+        distance = (points["budget_amount"] - HEADLINE_BITS).abs().where(bits, math.inf)
+        return int(distance.to_numpy().argmin())
+    return (len(points) - 1) // 2
+
+
+def _budget_words(point: pd.Series) -> str:
+    if point["budget_kind"] == "bits":
+        return (
+            f"{point['budget_amount']:.1f} bits"
+            if round(point["budget_amount"], 1) == point["budget_amount"]
+            else f"{point['budget_amount']:g} bits"
+        )
+    return str(point["budget"])
+
+
+def sentences(analysis: Analysis) -> list[str]:
+    """The summary below the headline, a fact a sentence."""
+    points, name = analysis.points, analysis.main_series
+    said: list[str] = []
+    wide = points[points["method"] == "float"]
+    if len(wide) and not math.isnan(wide["perplexity"].iloc[0]):
+        uniform = points[(points["method"] == "uniform") & points["loss_percent"].notna()].sort_values("bits_with_scales", kind="stable")
+        told = ", ".join(f"{row.series.removeprefix('uniform ')} everywhere loses {row.loss_percent:.1f} %" for row in uniform.itertuples())
+        said.append(f"The float model's perplexity is {wide['perplexity'].iloc[0]:.4g}{'; ' + told if told else ''}.")
+    if name is None:
+        return said
+    beats = analysis.dominance
+    if len(beats):
+        beats = beats[(beats["quality"] == PERPLEXITY.column) & (beats["series"] == name) & (beats["budgets"] > 0)]
+        if len(beats):
+            parts = [
+                f"{row.against} at {row.better} of {row.budgets}" + (f" (equal at {row.equal})" if row.equal else "")
+                for row in beats.itertuples()
+            ]
+            said.append(f"Perplexity of {name} is lower than that of {_listed(parts)} budgets.")
+    areas = analysis.hypervolumes
+    if len(areas):
+        areas = areas[(areas["quality"] == PERPLEXITY.column) & (areas["cost"] == COSTS[0].column)].sort_values(
+            "share", ascending=False, kind="stable"
+        )
+        if len(areas) > 1:
+            told = ", ".join(f"{row.series} {row.share:.3f}" for row in areas.itertuples())
+            said.append(f"Share of the box that each front dominates, perplexity against bits: {told}.")
+    if len(analysis.roles):
+        said.append(paper_claim(analysis.roles))
+    return said
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def budget_table(analysis: Analysis, column: str = "loss_percent") -> pd.DataFrame:
+    """Rows: budgets; columns: series; values: the seeds' median."""
+    searched = analysis.points[~analysis.points["method"].isin(REFERENCES)]
+    if not len(searched):
+        return pd.DataFrame()
+    order = list(dict.fromkeys(searched["series"]))
+    firsts = searched.drop_duplicates("budget_id").sort_values(["budget_kind", "budget_amount"], kind="stable")
+    table = searched.pivot_table(index="budget_id", columns="series", values=column, aggfunc="first", dropna=False)
+    return table.reindex(index=firsts["budget_id"], columns=order).set_axis(list(firsts["budget"]), axis=0)
+
+
+def to_json(analysis: Analysis) -> dict[str, Any]:
+    """The summary for programs: plain types, NaN as null."""
+    return {
+        "model": analysis.model,
+        "text": analysis.text,
+        "headline": analysis.headline,
+        "sentences": sentences(analysis),
+        "main_series": analysis.main_series,
+        "runs": len(analysis.frames.runs),
+        "points": _rows(analysis.points),
+        "hypervolume": _rows(analysis.hypervolumes),
+        "dominance": _rows(analysis.dominance),
+        "roles": _rows(analysis.roles),
+        "notes": list(analysis.notes),
+        "problems": [{"kind": one.kind, "file": one.path.name, "method": one.method, "reason": one.reason} for one in analysis.problems],
+    }
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    def plain(value: Any) -> Any:
+        value = value.item() if hasattr(value, "item") else value
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return [{str(name): plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
