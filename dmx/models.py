@@ -153,7 +153,8 @@ def _first_line(error: BaseException) -> str:
 
 def searched_linears(module: nn.Module) -> dict[str, nn.Linear]:
     """The decoder's linears: every torch.nn.Linear but the output head and routers."""
-    head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
+    output: Any = getattr(module, "get_output_embeddings", None)
+    head = output() if output is not None else None
     return {
         name: part
         for name, part in module.named_modules()

@@ -54,7 +54,7 @@ def as_numpy(x: torch.Tensor) -> npt.NDArray[Any]:
     plain = x.detach().cpu()
     if plain.dtype == torch.bfloat16:
         return cast("npt.NDArray[Any]", plain.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
-    return cast("npt.NDArray[Any]", plain.numpy())
+    return plain.numpy()
 
 
 def fake_quantize_elementwise(x: torch.Tensor, format: BlockFormat) -> torch.Tensor:

@@ -1,0 +1,114 @@
+"""What there is to decide: which linears choose together, and between which pairs of formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from dmx.errors import DmxError
+from dmx.models import LoadedModel, select
+from dmx.quantisers import checked_formats
+from mxsim.formats import FORMATS
+from mxsim.storage_formats import WIDE, FormatPair
+from mxsim.workload import LinearShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Linears that take the same pair."""
+
+    name: str  #: the linear's, or for tied ones the fused projection's: ...qkv_proj, ...gate_up_proj
+    layers: tuple[str, ...]
+    weights: tuple[int, ...]  #: elements of each layer's weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionSpace:
+    """Decisions, and the ladder of formats from which each chooses for its weights and for its inputs."""
+
+    decisions: tuple[Decision, ...]
+    formats: tuple[str, ...]  #: fewest bits first
+    apart: bool  #: weights and inputs may take different formats
+    skipped: tuple[str, ...]  #: linears that are not searched
+
+    @cached_property
+    def pairs(self) -> tuple[FormatPair, ...]:
+        """What a decision chooses from. Apart: (weight 0, input 0), (weight 0, input 1), ..."""
+        if not self.apart:
+            return tuple(FormatPair(name, name) for name in self.formats)
+        return tuple(FormatPair(weight, activation) for weight in self.formats for activation in self.formats)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(layer for decision in self.decisions for layer in decision.layers)
+
+    def rungs(self, pair: int) -> tuple[int, int]:
+        """The places on the ladder of a pair's weight and input format."""
+        return (pair // len(self.formats), pair % len(self.formats)) if self.apart else (pair, pair)
+
+    def pair_at(self, weight: int, activation: int) -> int:
+        """The index of the pair of two places on the ladder."""
+        return weight * len(self.formats) + activation if self.apart else weight
+
+    def layer_pairs(self, choice: Sequence[int] | npt.NDArray[np.int64]) -> dict[str, FormatPair]:
+        """Each layer's pair when decision d takes pairs[choice[d]], in the order of the layers."""
+        return {layer: self.pairs[int(index)] for decision, index in zip(self.decisions, choice, strict=True) for layer in decision.layers}
+
+    def choice_of(self, layers: Mapping[str, FormatPair]) -> npt.NDArray[np.int64]:
+        """The pair index of each decision. Raises: DmxError where an assignment lies outside this space."""
+        places = {pair: i for i, pair in enumerate(self.pairs)}
+        found = []
+        for decision in self.decisions:
+            taken = {layers[layer] for layer in decision.layers if layer in layers}
+            if len(taken) != 1 or next(iter(taken)) not in places:
+                raise DmxError(f"decision {decision.name!r} has {sorted(map(str, taken))}, none of {', '.join(map(str, self.pairs))}")
+            found.append(places[next(iter(taken))])
+        return np.array(found, np.int64)
+
+
+def element_bits(format: str) -> int:
+    """Bits of an element, its scale left out."""
+    return 16 if format == WIDE else FORMATS[format].element.bits
+
+
+def scaled_bits(format: str) -> float:
+    """Bits of an element with its share of the scale."""
+    return 16.0 if format == WIDE else FORMATS[format].bits_per_element
+
+
+def decision_space(
+    model: LoadedModel,
+    formats: Sequence[str],
+    *,
+    tie: bool = False,
+    apart: bool = True,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+) -> DecisionSpace:
+    """The decisions of a model.
+
+    Args: formats: block formats, in any order.  tie: q, k and v decide together, so do gate and up, as runtimes that fuse them need.
+        apart: weight and input formats are chosen each for itself.  only, skip: patterns over the names of linears.
+    """
+    ladder = tuple(sorted(checked_formats(tuple(formats)), key=lambda name: (scaled_bits(name), name)))
+    linears = model.linears
+    names = select(linears, only, skip)
+    members: dict[str, list[str]] = {}
+    for name in names:
+        weight = linears[name].weight
+        shape = LinearShape(name=name, out_features=int(weight.shape[0]), in_features=int(weight.shape[1]))
+        members.setdefault(shape.group if tie else name, []).append(name)
+    chosen = set(names)
+    return DecisionSpace(
+        decisions=tuple(
+            Decision(name=name, layers=tuple(layers), weights=tuple(linears[layer].weight.numel() for layer in layers))
+            for name, layers in members.items()
+        ),
+        formats=ladder,
+        apart=apart and len(ladder) > 1,
+        skipped=(*(name for name in linears if name not in chosen), *model.skipped),
+    )

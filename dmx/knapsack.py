@@ -1,0 +1,47 @@
+"""The exact choice: of one pair for each decision, least in predicted loss, within every budget. Mixed-integer, by scipy's HiGHS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array, vstack
+
+from dmx.budget import Constraint
+from dmx.errors import DmxError
+
+#: HiGHS holds constraints to 1e-6 or so; a choice that exceeds a budget by that much is solved again with a budget this much smaller.
+TIGHTENING = 2e-6
+
+
+def best_choice(scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) -> npt.NDArray[np.int64]:
+    """The choice of least total score that meets every constraint exactly.
+
+    Args: scores: (decisions, pairs), finite: the predicted loss of each.  Returns: (decisions,) indices of pairs.
+    Raises: DmxError where scores are not finite, or no choice meets all budgets together.
+    """
+    if not np.isfinite(scores).all():
+        raise DmxError("a score is NaN or infinite: the loss that it was taken from was not finite")
+    decisions, pairs = scores.shape
+    spread = float(np.ptp(scores)) or 1.0
+    one_each = csr_array(np.kron(np.eye(decisions), np.ones(pairs)))
+    for attempt in range(8):
+        rows = [csr_array(one.costs.reshape(1, -1) / one.limit) for one in constraints]
+        limits = [1 - one.fixed / one.limit - TIGHTENING * attempt for one in constraints]
+        matrix = vstack([one_each, *rows])
+        result = milp(
+            scores.reshape(-1) / spread,
+            integrality=np.ones(scores.size),
+            bounds=Bounds(0, 1),
+            constraints=LinearConstraint(matrix, np.r_[np.ones(decisions), [-np.inf] * len(rows)], np.r_[np.ones(decisions), limits]),
+            options={"mip_rel_gap": 0.0},
+        )
+        if result.x is None:
+            break
+        choice = np.asarray(result.x.reshape(decisions, pairs).argmax(1), np.int64)
+        if all(one.is_met(choice) for one in constraints):
+            return choice
+    together = " and ".join(one.budget.text for one in constraints)
+    raise DmxError(f"no choice of formats meets {together} together: loosen one of them")

@@ -1,0 +1,157 @@
+"""Linears whose formats slide: a step of the ladder may be taken in part, and the loss has a gradient in how far.
+
+An operand is q_0 + sum over steps of degree_j (q_j - q_{j-1}), q_j being its value in the ladder's format j. At degrees of 0 and 1 that is
+one format's value, bit for bit: no arithmetic is done on a step that is taken whole or not at all. The gradients are closed forms:
+d loss / d degree_j is the inner product of the operand's gradient with q_j - q_{j-1}, and rounding passes gradients straight through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dmx.quantisers import fake_quantize
+
+Ladder = tuple[torch.Tensor, ...]  #: an operand's value in each format of the ladder
+
+
+def mixed(values: Ladder, degrees: torch.Tensor) -> torch.Tensor:
+    """The operand at the given degrees. Args: values: equal shapes.  degrees: (formats - 1,), falling.
+
+    A degree of exactly 1 restarts from the upper format's own value and one of 0 adds nothing, so that a vertex is exact.
+    """
+    result = values[0]
+    for j, degree in enumerate(degrees.tolist()):
+        if degree == 1.0:
+            result = values[j + 1]
+        elif degree > 0.0:
+            result = torch.lerp(values[j], values[j + 1], degree) if result is values[j] else result + degree * (values[j + 1] - values[j])
+    return result
+
+
+class RelaxedLinearFunction(torch.autograd.Function):
+    """y = mixed(inputs) @ mixed(weights)^T + bias, differentiable in x (straight through) and in both operands' degrees."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        input_degrees: torch.Tensor,
+        weight_degrees: torch.Tensor,
+        inputs: Ladder,
+        weights: Ladder,
+        bias: torch.Tensor | None,
+    ) -> torch.Tensor:
+        weight = mixed(weights, weight_degrees)
+        ctx.save_for_backward(input_degrees, weight_degrees, weight, *inputs)
+        ctx.weights = weights
+        return functional.linear(mixed(inputs, input_degrees), weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (grad,) = grads
+        input_degrees, _, weight, *inputs = ctx.saved_tensors
+        grad_x = grad @ weight
+        grad_inputs = grad_weights = None
+        if ctx.needs_input_grad[1]:
+            flat = grad_x.reshape(-1)
+            grad_inputs = torch.stack([_inner(flat, low, high) for low, high in pairwise(inputs)])
+        if ctx.needs_input_grad[2]:
+            x = mixed(tuple(inputs), input_degrees)
+            flat = (grad.reshape(-1, grad.shape[-1]).t() @ x.reshape(-1, x.shape[-1])).reshape(-1)
+            grad_weights = torch.stack([_inner(flat, low, high) for low, high in pairwise(ctx.weights)])
+        return grad_x if ctx.needs_input_grad[0] else None, grad_inputs, grad_weights, None, None, None
+
+
+def _inner(gradient: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """<gradient, high - low> without the difference."""
+    return torch.dot(gradient, high.reshape(-1)) - torch.dot(gradient, low.reshape(-1))
+
+
+class RelaxedModel:
+    """A module whose searched linears are relaxed, in place; leaving the context gives it back.
+
+    degrees: (linears, 2, formats - 1), of weights and of inputs; set them before a forward pass. With requires_grad, a backward pass
+    leaves the loss's gradient in degrees.grad.
+    """
+
+    def __init__(
+        self,
+        linears: Mapping[str, nn.Linear],
+        formats: Sequence[str],
+        *,
+        policy: str = "ocp",
+        stored_dtypes: Mapping[str, torch.dtype] | None = None,
+    ) -> None:
+        self.names = tuple(linears)
+        self.formats = tuple(formats)
+        self.policy = policy
+        self.degrees = torch.zeros(len(self.names), 2, len(self.formats) - 1)
+        self._linears = dict(linears)
+        self._forwards: dict[str, Any] = {}
+        self._weights: list[Ladder] = []
+        stored = stored_dtypes or {}
+        for name, linear in self._linears.items():
+            weight = linear.weight.detach()
+            source = weight.to(stored.get(name, weight.dtype))
+            self._weights.append(tuple(fake_quantize(source, f, policy).to(weight.dtype) for f in self.formats))
+        self._input: torch.Tensor | None = None
+        self._ladder: dict[int, torch.Tensor] = {}
+
+    def __enter__(self) -> RelaxedModel:
+        for i, (name, linear) in enumerate(self._linears.items()):
+            self._forwards[name] = linear.forward
+            linear.forward = self._relaxed(i, linear)  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for name, linear in self._linears.items():
+            linear.forward = self._forwards[name]  # type: ignore[method-assign]
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the last input."""
+        self._input, self._ladder = None, {}
+
+    def _input_value(self, x: torch.Tensor, place: int) -> torch.Tensor:
+        """x in the ladder's format at a place; linears that share an input share the work."""
+        if x is not self._input:
+            self._input, self._ladder = x, {}
+        if place not in self._ladder:
+            self._ladder[place] = fake_quantize(x, self.formats[place], self.policy)
+        return self._ladder[place]
+
+    def _relaxed(self, i: int, linear: nn.Linear) -> Any:
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            weight_degrees, input_degrees = self.degrees[i]
+            if not self.degrees.requires_grad:
+                return self._hard_or_mixed(i, x, weight_degrees, input_degrees, linear.bias)
+            inputs = tuple(self._input_value(x, place) for place in range(len(self.formats)))
+            apply: Any = RelaxedLinearFunction.apply
+            return cast("torch.Tensor", apply(x, input_degrees, weight_degrees, inputs, self._weights[i], linear.bias))
+
+        return forward
+
+    def _hard_or_mixed(
+        self, i: int, x: torch.Tensor, weight_degrees: torch.Tensor, input_degrees: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Without gradients: only the formats that the degrees touch are computed."""
+        place = vertex(input_degrees)
+        if place is None:
+            value = mixed(tuple(self._input_value(x, p) for p in range(len(self.formats))), input_degrees)
+        else:
+            value = self._input_value(x, place)
+        return functional.linear(value, mixed(self._weights[i], weight_degrees), bias)
+
+
+def vertex(degrees: torch.Tensor) -> int | None:
+    """The place on the ladder that degrees of 0 and 1 stand for; None in between."""
+    steps = degrees.tolist()
+    taken = sum(step == 1.0 for step in steps)
+    return taken if steps == [1.0] * taken + [0.0] * (len(steps) - taken) else None
