@@ -17,6 +17,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from mxsim.kernels.bits import bits_float, float_bits, shift_right
+from mxsim.kernels.lanes import LANES, largest_bits, store_codes, store_values
 from mxsim.kernels.parameters import (
     KEEP,
     MINUS,
@@ -45,6 +46,12 @@ def amax_bits(x: Float32Blocks, b: int) -> np.int32:
     for k in range(x.shape[1]):
         amax = max(amax, np.int32(float_bits(x[b, k]) & ABS))
     return amax
+
+
+@njit(inline="always")
+def block_amax(x: Float32Blocks, b: int) -> np.int32:
+    """The same, the quicker way where the block's size has one."""
+    return largest_bits(x, b) if x.shape[1] == LANES else amax_bits(x, b)
 
 
 @njit(inline="always")
@@ -257,11 +264,12 @@ def quantize_blocks(
     """x (n, B) to codes (n, B) and scales (n,). row_index, blocks_per_row, index_step: where a block's elements stand in the whole
     tensor, for stochastic rounding; element k of block b is number row_index[b // blocks_per_row] + (b % blocks_per_row * B + k) * step.
     """
+    vectors = rounding == NEAREST_EVEN and x.shape[1] == LANES and not grid.fixed_point
     for chunk in prange((x.shape[0] + CHUNK - 1) // CHUNK):
         xs = x[chunk * CHUNK : (chunk + 1) * CHUNK]
         cs = codes[chunk * CHUNK : (chunk + 1) * CHUNK]
         for b in range(xs.shape[0]):
-            amax = amax_bits(xs, b)
+            amax = block_amax(xs, b)
             row = scale_row(amax, scaling)
             scales[chunk * CHUNK + b] = scaling.codes[row]
             factor, multiply = scaling.factors[row], scaling.multiply[row]
@@ -269,7 +277,9 @@ def quantize_blocks(
                 for k in range(xs.shape[1]):
                     cs[b, k] = element_code(xs[b, k], factor, multiply, grid)
                 continue
-            if rounding == NEAREST_EVEN and multiply:
+            if vectors:
+                store_codes(xs, cs, b, factor, multiply, grid.max_value, grid.emin_bits, grid.magic_bits, grid.shift, grid.sign_mask)
+            elif rounding == NEAREST_EVEN and multiply:
                 nearest_even_codes(xs, cs, b, factor, True, grid)
             elif rounding == NEAREST_EVEN:
                 nearest_even_codes(xs, cs, b, factor, False, grid)
@@ -304,13 +314,14 @@ def fake_quantize_blocks(
     index_step: int,
 ) -> None:
     """x (n, B) to the values (n, B) that its codes stand for. values: the element format's; the rest as in quantize_blocks."""
+    vectors = rounding == NEAREST_EVEN and x.shape[1] == LANES and not grid.fixed_point
     zero = np.float32(0.0) if grid.fixed_point else np.float32(-0.0)  # adding it makes -0 a +0, or changes nothing
     for chunk in prange((x.shape[0] + CHUNK - 1) // CHUNK):
         before = np.empty(x.shape[1], np.float32)
         xs = x[chunk * CHUNK : (chunk + 1) * CHUNK]
         ys = out[chunk * CHUNK : (chunk + 1) * CHUNK]
         for b in range(xs.shape[0]):
-            amax = amax_bits(xs, b)
+            amax = block_amax(xs, b)
             row = scale_row(amax, scaling)
             factor, multiply, scale = scaling.factors[row], scaling.multiply[row], scaling.values[row]
             if scale != scale:
@@ -322,7 +333,9 @@ def fake_quantize_blocks(
                 for k in range(xs.shape[1]):
                     ys[b, k] = values[element_code(xs[b, k], factor, multiply, grid)] * scale
                 continue
-            if rounding == NEAREST_EVEN and multiply:
+            if vectors:
+                store_values(xs, ys, b, factor, multiply, scale, grid.max_value, grid.emin_bits, grid.magic_bits)
+            elif rounding == NEAREST_EVEN and multiply:
                 nearest_even_values(xs, ys, b, factor, True, scale, zero, grid)
             elif rounding == NEAREST_EVEN:
                 nearest_even_values(xs, ys, b, factor, False, scale, zero, grid)
