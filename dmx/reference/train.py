@@ -31,6 +31,7 @@ class Recipe:
     """Everything that decides the model."""
 
     vocabulary: int = 1024
+    tokenizer_tokens: int = 400_000  #: of the training text, at least, from which the vocabulary is made
     hidden: int = 96
     intermediate: int = 288
     layers: int = 6
@@ -118,7 +119,7 @@ def train(recipe: Recipe, folder: Path) -> float:
 
     Returns: the mean loss in nats a token over the last 50 steps.
     """
-    tokenizer = make_tokenizer(reference.text("train", 400_000), recipe.vocabulary)
+    tokenizer = make_tokenizer(reference.text("train", recipe.tokenizer_tokens), recipe.vocabulary)
     model = make_model(recipe, tokenizer)
     data = windows(tokenizer, recipe)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
