@@ -96,24 +96,63 @@ def main_series(points: pd.DataFrame) -> str | None:
     return str(counts.idxmax())
 
 
-def headline(points: pd.DataFrame) -> str:
-    """ "dMX at 5.0 bits loses 1.9 % against 3.4 % for KL": of perplexity, against float, seeds' medians."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The main series at one budget against KL (the paper's baseline), and against the best baseline there."""
+
+    mine: pd.Series
+    rival: pd.Series | None  #: KL; without it the best baseline
+    best: pd.Series | None  #: the best baseline
+
+    @property
+    def budget(self) -> str:
+        amount = self.mine["budget_amount"]
+        if self.mine["budget_kind"] != "bits":
+            return str(self.mine["budget"])
+        return f"{amount:.1f} bits" if round(amount, 1) == amount else f"{amount:g} bits"
+
+    def __str__(self) -> str:
+        digits = 1
+        if self.rival is not None and f"{self.rival['loss_percent']:.1f}" == f"{self.mine['loss_percent']:.1f}":
+            digits = 2
+        said = f"{self.mine['series']} at {self.budget} {_loses(self.mine['loss_percent'], digits)}"
+        if self.rival is None:
+            return f"{said} of perplexity"
+        return f"{said} against {self.rival['loss_percent']:.{digits}f} % for {self.rival['series']}"
+
+
+def _loses(percent: float, digits: int) -> str:
+    return f"{'loses' if percent >= 0 else 'gains'} {abs(percent):.{digits}f} %"
+
+
+def comparison(points: pd.DataFrame) -> Comparison | None:
+    """What the headline compares; None where no search and no float run is there."""
     usable = points.dropna(subset=["loss_percent"])
     name = main_series(usable)
     if name is None:
-        return "No search finished with a float run to compare with: there is no result to put in one line."
+        return None
     mine = usable[usable["series"] == name]
     rivals = usable[(usable["series"] != name) & ~usable["method"].isin(REFERENCES) & usable["budget_id"].isin(mine["budget_id"])]
     baselines = rivals[~rivals["method"].isin(["dmx", "dmx_paper"])]
+    baselines = baselines if len(baselines) else rivals
     kl = baselines[baselines["method"] == "kl"]
-    rivals = kl if len(kl) else baselines if len(baselines) else rivals
-    shared = mine[mine["budget_id"].isin(rivals["budget_id"])] if len(rivals) else mine
+    first = kl if len(kl) else baselines
+    shared = mine[mine["budget_id"].isin(first["budget_id"])] if len(first) else mine
     here = shared.iloc[nearest_budget(shared)]
-    said = f"{name} at {_budget_words(here)} loses {here['loss_percent']:.1f} %"
-    if not len(rivals):
-        return f"{said} of perplexity"
-    rival = rivals[rivals["budget_id"] == here["budget_id"]].sort_values("loss_percent").iloc[0]
-    return f"{said} against {rival['loss_percent']:.1f} % for {rival['series']}"
+
+    def best_of(candidates: pd.DataFrame) -> pd.Series | None:
+        own = candidates[candidates["budget_id"] == here["budget_id"]].sort_values("loss_percent", kind="stable")
+        return own.iloc[0] if len(own) else None
+
+    return Comparison(mine=here, rival=best_of(first), best=best_of(baselines))
+
+
+def headline(points: pd.DataFrame) -> str:
+    """ "dMX at 5.0 bits loses 1.9 % against 3.4 % for KL": of perplexity, against float, seeds' medians."""
+    compared = comparison(points)
+    if compared is None:
+        return "No search finished with a float run to compare with: there is no result to put in one line."
+    return str(compared)
 
 
 def nearest_budget(points: pd.DataFrame) -> int:
@@ -123,16 +162,6 @@ def nearest_budget(points: pd.DataFrame) -> int:
         distance = (points["budget_amount"] - HEADLINE_BITS).abs().where(bits, math.inf)
         return int(distance.to_numpy().argmin())
     return (len(points) - 1) // 2
-
-
-def _budget_words(point: pd.Series) -> str:
-    if point["budget_kind"] == "bits":
-        return (
-            f"{point['budget_amount']:.1f} bits"
-            if round(point["budget_amount"], 1) == point["budget_amount"]
-            else f"{point['budget_amount']:g} bits"
-        )
-    return str(point["budget"])
 
 
 def sentences(analysis: Analysis) -> list[str]:
@@ -146,6 +175,13 @@ def sentences(analysis: Analysis) -> list[str]:
         said.append(f"The float model's perplexity is {wide['perplexity'].iloc[0]:.4g}{'; ' + told if told else ''}.")
     if name is None:
         return said
+    compared = comparison(points)
+    if compared is not None and compared.best is not None:
+        best, mine = compared.best, compared.mine
+        margin = best["loss_percent"] - mine["loss_percent"]
+        told = f"The best baseline at {compared.budget} is {best['series']}, at {best['loss_percent']:.2f} %"
+        how = "as much as" if margin == 0 else f"{abs(margin):.2f} percentage points {'more' if margin > 0 else 'less'} than"
+        said.append(f"{told}: {how} {name}.")
     beats = analysis.dominance
     if len(beats):
         beats = beats[(beats["quality"] == PERPLEXITY.column) & (beats["series"] == name) & (beats["budgets"] > 0)]

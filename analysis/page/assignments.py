@@ -1,0 +1,95 @@
+"""The chosen assignments, small enough for a page: names and formats once, a run as a list of indices.
+
+page.js puts together the very content of assignment.json from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.frames import Frames
+from analysis.names import COSTS, REFERENCES, element_bits, format_title, scaled
+from analysis.plots.format_map import cells_of
+from analysis.plots.style import FORMAT_SHADES
+from analysis.summary import Analysis, nearest_budget
+
+
+def shade_bits(bits: float) -> int:
+    """The bits whose colour a cell takes."""
+    return min(FORMAT_SHADES, key=lambda known: abs(known - bits))
+
+
+def store(analysis: Analysis) -> dict[str, Any]:
+    """{"layers": [names...], "formats", "runs": [...], "first": the run shown first}: a run a series and budget."""
+    layers: list[list[str]] = []
+    formats: dict[str, int] = {}
+    runs: list[dict[str, Any]] = []
+    for _, point in analysis.points.iterrows():
+        record = analysis.frames.records.get(point["key"])
+        if record is None or record.assignment is None or record.method == "float":
+            continue
+        content = dict(record.assignment)
+        pairs = content.pop("layers")
+        names = list(pairs)
+        if names not in layers:
+            layers.append(names)
+        taken = [pair[operand] for pair in pairs.values() for operand in ("weight", "activation")]
+        runs.append(
+            {
+                "series": point["series"],
+                "budget": point["budget"] or "everywhere",
+                "key": record.key,
+                "layers": layers.index(names),
+                "pairs": [formats.setdefault(name, len(formats)) for name in taken],
+                "rest": content,
+                "facts": facts(analysis.frames, point),
+                "cells": map_cells(cells_of(analysis.frames, record.key)),
+            }
+        )
+    own = analysis.points[(analysis.points["series"] == analysis.main_series) & analysis.points["key"].isin([run["key"] for run in runs])]
+    first = own.iloc[nearest_budget(own)]["key"] if len(own) else (runs[0]["key"] if runs else "")
+    return {"layers": layers, "formats": list(formats), "runs": runs, "first": first}
+
+
+def facts(frames: Frames, point: pd.Series) -> list[tuple[str, str]]:
+    """What the chosen run achieved, in words."""
+    run = frames.runs[frames.runs["key"] == point["key"]].iloc[0]
+    told = [("perplexity", f"{run['perplexity']:.5g}")] if pd.notna(run["perplexity"]) else []
+    if pd.notna(run["loss_percent"]):
+        told.append(("loss against float", f"{run['loss_percent']:.2f} %"))
+    if pd.notna(run["kl_to_float"]):
+        told.append(("KL from float", f"{run['kl_to_float']:.4g} nats"))
+    if pd.notna(run["bits"]):
+        told.append(("average bits", f"{run['bits']:.4g}"))
+    names = {"bits_with_scales": "with scales", "bytes": "bytes", "energy_pj": "energy", "latency_s": "latency"}
+    told += [(names[metric.column], scaled(metric, run[metric.column])) for metric in COSTS if pd.notna(run[metric.column])]
+    if run["method"] not in REFERENCES:
+        told.append(("seed", str(run["seed"])))
+    return told
+
+
+def map_cells(cells: pd.DataFrame) -> list[tuple[str, int, int, int, str]]:
+    """(role, block, shade of the weight, shade of the activation, what hovering says) for each cell."""
+    return [
+        (
+            str(cell.role),
+            int(cell.depth),
+            shade_bits(cell.weight_bits),
+            shade_bits(cell.activation_bits),
+            f"{cell.role}, block {cell.depth}: "
+            + (
+                format_title(cell.weight_format)
+                if cell.weight_format == cell.activation_format
+                else f"weights {format_title(cell.weight_format)}, activations {format_title(cell.activation_format)}"
+            ),
+        )
+        for cell in cells.itertuples()
+    ]
+
+
+def format_key(frames: Frames) -> list[dict[str, Any]]:
+    """The formats in use, lowest first, with the shade each takes."""
+    used = sorted(set(frames.layers["format"]), key=lambda name: (element_bits(name), name))
+    return [{"bits": shade_bits(element_bits(name)), "title": format_title(name)} for name in used]

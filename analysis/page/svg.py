@@ -1,0 +1,165 @@
+"""Small charts as inline SVG: scales, ticks, axes and marks. Colours come from the page's style sheet, so that light and dark both work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """From values to pixels."""
+
+    low: float
+    high: float
+    start: float  #: pixel of low
+    end: float  #: pixel of high
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, at = (math.log(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        return self.start + (at - low) / (high - low) * (self.end - self.start)
+
+    def ticks(self, count: int) -> list[float]:
+        """Round values inside, about `count` of them: 1, 2 or 5 times a power of ten."""
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            for multiples in ((1, 2, 5), (1, 3), (1,)):
+                found = [m * 10.0**d for d in decades for m in multiples if self.low <= m * 10.0**d <= self.high]
+                if len(found) <= count + 2:
+                    return found
+            return found
+        step = nice_step((self.high - self.low) / max(count, 1))
+        first = math.ceil(self.low / step - 1e-9)
+        return [index * step for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def nice_step(rough: float) -> float:
+    """The least of 1, 2, 2.5, 5 and 10 times a power of ten that is not below `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(multiple * power for multiple in (1, 2, 2.5, 5, 10) if multiple * power >= rough * (1 - 1e-9))
+
+
+def spanned(values: Sequence[float], *, log: bool = False, margin: float = 0.06, zero: bool = False) -> tuple[float, float]:
+    """Least and largest value with some air; never an empty span."""
+    known = [value for value in values if math.isfinite(value)]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    if zero:
+        low = min(low, 0.0)
+    if log:
+        ratio = (high / low) ** margin if high > low else 1.5
+        return low / ratio, high * ratio
+    air = margin * (high - low) if high > low else max(abs(high), 1.0) * 0.1
+    return (low if zero and low == 0 else low - air), high + air
+
+
+def number(value: float) -> str:
+    """A tick's text."""
+    if value == 0:
+        return "0"
+    text = f"{value:.4g}"
+    return text if "e" not in text or abs(value) >= 1e6 or abs(value) < 1e-4 else f"{value:g}"
+
+
+def px(value: float) -> str:
+    """A coordinate, a tenth of a pixel fine."""
+    return f"{value:.1f}".rstrip("0").rstrip(".")
+
+
+_SHAPES = {
+    "s": "M-4-4H4V4H-4Z",
+    "^": "M0-5.2L5 3.8H-5Z",
+    "v": "M0 5.2L5-3.8H-5Z",
+    "D": "M0-5.4L5.4 0L0 5.4L-5.4 0Z",
+    "P": "M-1.7-5H1.7V-1.7H5V1.7H1.7V5H-1.7V1.7H-5V-1.7H-1.7Z",
+    "X": "M-4.6-2.8L-2.8-4.6L0-1.8L2.8-4.6L4.6-2.8L1.8 0L4.6 2.8L2.8 4.6L0 1.8L-2.8 4.6L-4.6 2.8L-1.8 0Z",
+    "*": "M0-7L1.7-2.3L6.7-2.2L2.7.9L4.1 5.7L0 2.8L-4.1 5.7L-2.7.9L-6.7-2.2L-1.7-2.3Z",
+    "o": "M-4.6 0A4.6 4.6 0 1 0 4.6 0A4.6 4.6 0 1 0-4.6 0Z",
+}
+
+
+def shape(marker: str) -> str:
+    """A marker's outline around (0, 0), for matplotlib's letter."""
+    return _SHAPES.get(marker, _SHAPES["o"])
+
+
+def ink(light: str, dark: str) -> str:
+    """The style attribute that gives a group its colour in light and in dark."""
+    return f'style="--l:{light};--d:{dark}"'
+
+
+@dataclass(slots=True)
+class Chart:
+    """Axes, and what is drawn between them."""
+
+    width: int
+    height: int
+    x: Scale
+    y: Scale
+    parts: list[str] = field(default_factory=list)
+
+    @classmethod
+    def framed(
+        cls,
+        width: int,
+        height: int,
+        x_span: tuple[float, float],
+        y_span: tuple[float, float],
+        x_title: str,
+        y_title: str,
+        *,
+        log_x: bool = False,
+        log_y: bool = False,
+        left: int = 52,
+        right: int = 14,
+        top: int = 26,
+        bottom: int = 46,
+        x_ticks: Sequence[tuple[float, str]] | None = None,
+    ) -> Chart:
+        """A chart with grid, ticks and titles; the ordinate's title lies above the axis, where it can be read without turning the head."""
+        x = Scale(x_span[0], x_span[1], left, width - right, log_x)
+        y = Scale(y_span[0], y_span[1], height - bottom, top, log_y)
+        chart = cls(width, height, x, y)
+        for value in y.ticks(6):
+            at = px(y(value))
+            chart.parts.append(f'<path class="grid" d="M{left} {at}H{width - right}"/>')
+            chart.parts.append(f'<text class="tick" x="{left - 8}" y="{at}" dy=".32em" text-anchor="end">{number(value)}</text>')
+        ticks = x_ticks if x_ticks is not None else [(value, number(value)) for value in x.ticks(max(3, width // 110))]
+        for value, text in ticks:
+            at = px(x(value))
+            chart.parts.append(f'<path class="ticks" d="M{at} {height - bottom}v5"/>')
+            chart.parts.append(f'<text class="tick" x="{at}" y="{height - bottom + 18}" text-anchor="middle">{escape(text)}</text>')
+        chart.parts.append(f'<path class="frame" d="M{left} {height - bottom}H{width - right}"/>')
+        chart.parts.append(f'<text class="axis" x="{width - right}" y="{height - 8}" text-anchor="end">{escape(x_title)}</text>')
+        chart.parts.append(f'<text class="axis" x="{left - 44 if left >= 44 else 0}" y="12">{escape(y_title)}</text>')
+        return chart
+
+    def line(self, xs: Sequence[float], ys: Sequence[float], *, dash: Sequence[int] = (), width: float = 1.5, extra: str = "") -> str:
+        path = "M" + "L".join(f"{px(self.x(a))} {px(self.y(b))}" for a, b in zip(xs, ys, strict=True))
+        dashes = f' stroke-dasharray="{" ".join(map(str, dash))}"' if dash else ""
+        return f'<path class="line" d="{path}" stroke-width="{width:g}"{dashes}{extra}/>'
+
+    def mark(self, x: float, y: float, marker: str, tip: str, *, kind: str = "", data: str = "") -> str:
+        """A point whose title is its tip; data: further attributes."""
+        return (
+            f'<g class="mark {kind}" transform="translate({px(self.x(x))} {px(self.y(y))})"{data}>'
+            f'<path d="{shape(marker)}"/><title>{escape(tip)}</title></g>'
+        )
+
+    def level(self, y: float, text: str, *, dash: str = "5 4") -> str:
+        """A horizontal reference line with its name at the right end."""
+        at, right = px(self.y(y)), px(self.x.end)
+        return (
+            f'<path class="level" d="M{px(self.x.start)} {at}H{right}" stroke-dasharray="{dash}"/>'
+            f'<text class="note" x="{right}" y="{px(self.y(y) - 6)}" text-anchor="end">{escape(text)}</text>'
+        )
+
+    def text(self, label: str, size: str = "", kind: str = "") -> str:
+        """The whole chart as an svg element. Args: label: what it shows, for who cannot see it."""
+        return (
+            f'<svg class="chart {size}" viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(label, quote=True)}"{kind}>'
+            + "".join(self.parts)
+            + "</svg>"
+        )
