@@ -1,0 +1,205 @@
+"""Safetensors files, read without trust: every offset is checked before a byte of a tensor is touched, and nothing is ever written.
+
+Layout: https://github.com/huggingface/safetensors, "Format": 8 bytes of header length, a JSON header, the tensors' bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mxsim.errors import MxsimError
+from mxsim.files import SAFETENSORS_DTYPES
+
+#: Bytes of JSON that are parsed: 100,000 tensors need 14 MB, and Python parses this much within a second.
+MOST_JSON = 16 << 20
+MOST_DIMENSIONS = 16
+METADATA = "__metadata__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTensor:
+    """A tensor's place in a file."""
+
+    name: str
+    dtype: str  #: as the header has it: a key of SAFETENSORS_DTYPES
+    shape: tuple[int, ...]
+    begin: int  #: in bytes from the file's start
+    end: int
+    file: SafetensorsFile = field(repr=False)
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.end - self.begin
+
+    @property
+    def is_float(self) -> bool:
+        """Whether mxsim.quantize takes its dtype."""
+        return self.dtype in ("F32", "F16", "BF16")
+
+    def raw(self) -> npt.NDArray[np.uint8]:
+        """(nbytes,) uint8: the bytes in the file, mapped and read-only."""
+        return self.file.bytes[self.begin : self.end]
+
+    def release(self) -> None:
+        """Let the memory of its bytes go once they have been used."""
+        self.file.release(self.begin, self.end)
+
+    def array(self) -> npt.NDArray[Any]:
+        """The elements in their own dtype, of the tensor's shape; mapped and read-only."""
+        typed: npt.NDArray[Any] = self.raw().view(SAFETENSORS_DTYPES[self.dtype])
+        return typed.reshape(self.shape)
+
+
+class SafetensorsFile:
+    """A file whose header has been checked against the file itself.
+
+    Raises: MxsimError for whatever the format forbids: a header that is too long, is no JSON or names a key twice; unknown dtypes; offsets
+        out of the file, overlapping, leaving holes, or not those of shape and dtype.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        size = checked_size(path)
+        with path.open("rb") as file:
+            head = file.read(8)
+            if len(head) < 8:
+                raise MxsimError(f"{path} is no safetensors file: it has {size} bytes, and the header's length alone takes 8")
+            (length,) = struct.unpack("<Q", head)
+            if length > MOST_JSON:
+                raise MxsimError(f"{path}: its header claims {length} bytes: at most {MOST_JSON} are read")
+            if length > size - 8:
+                raise MxsimError(f"{path} is cut short: its header claims {length} bytes, and {size - 8} follow")
+            text = file.read(length)
+        header = parsed_json(text, str(path))
+        if not isinstance(header, dict):
+            raise MxsimError(f"{path}: its header is a JSON {type(header).__name__}: an object is expected")
+        self.metadata = self._metadata(header.pop(METADATA, {}))
+        self._start = 8 + length
+        self._size = size
+        self.tensors: Mapping[str, StoredTensor] = {name: self._tensor(name, entry) for name, entry in header.items()}
+        self._check_cover()
+        self._map: mmap.mmap | None = None
+        self._bytes: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def bytes(self) -> npt.NDArray[np.uint8]:
+        """The file, mapped on first use."""
+        if self._bytes is None:
+            with self.path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if len(self._map) != self._size:
+                raise MxsimError(f"{self.path} had {self._size} bytes when it was opened and has {len(self._map)} now")
+            self._bytes = np.frombuffer(self._map, np.uint8)
+        return self._bytes
+
+    def release(self, begin: int, end: int) -> None:
+        """Let the memory of a range go: what was read is no longer counted, and is read from the file again when asked for."""
+        if self._map is not None and hasattr(self._map, "madvise"):
+            first, last = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+            if last > first:
+                self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+    def _metadata(self, metadata: Any) -> Mapping[str, str]:
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise MxsimError(f"{self.path}: {METADATA} must be an object of strings")
+        return metadata
+
+    def _tensor(self, name: str, entry: Any) -> StoredTensor:
+        where = f"{self.path}: tensor {shortened(name)!r}"
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise MxsimError(f"{where} must have exactly dtype, shape and data_offsets")
+        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not isinstance(dtype, str) or dtype not in SAFETENSORS_DTYPES:
+            raise MxsimError(f"{where} has dtype {shortened(str(dtype))}: known are {', '.join(SAFETENSORS_DTYPES)}")
+        if not _whole_numbers(shape) or len(shape) > MOST_DIMENSIONS:
+            raise MxsimError(f"{where} has no shape: a list of at most {MOST_DIMENSIONS} whole numbers is expected")
+        if not _whole_numbers(offsets) or len(offsets) != 2:
+            raise MxsimError(f"{where} has no data_offsets: two whole numbers are expected")
+        begin, end = offsets
+        room = self._size - self._start
+        if not begin <= end <= room:
+            raise MxsimError(f"{where} lies at {begin} to {end}: the file holds {room} bytes of tensors")
+        needed = math.prod(shape) * np.dtype(SAFETENSORS_DTYPES[dtype]).itemsize
+        if end - begin != needed:
+            raise MxsimError(f"{where} takes {end - begin} bytes: {dtype} {shape} needs {needed}")
+        return StoredTensor(name=name, dtype=dtype, shape=tuple(shape), begin=self._start + begin, end=self._start + end, file=self)
+
+    def _check_cover(self) -> None:
+        """The tensors must fill the file: neither overlaps nor holes, in which unseen bytes could hide."""
+        at = self._start
+        for tensor in sorted(self.tensors.values(), key=lambda tensor: (tensor.begin, tensor.end)):
+            if tensor.begin != at:
+                what = "overlaps the one before it" if tensor.begin < at else f"leaves {tensor.begin - at} bytes before it unused"
+                raise MxsimError(f"{self.path}: tensor {shortened(tensor.name)!r} {what}")
+            at = tensor.end
+        if at != self._size:
+            raise MxsimError(f"{self.path} has {self._size - at} bytes after its last tensor")
+
+
+def checked_size(path: Path) -> int:
+    """The size of a file in bytes; MxsimError where there is none. A device or a pipe, which may never end, is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise MxsimError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise MxsimError(f"{path} is not a file")
+    return status.st_size
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's content, keys checked for being named twice."""
+    size = checked_size(path)
+    if size > MOST_JSON:
+        raise MxsimError(f"{path} has {size} bytes: at most {MOST_JSON} of JSON are read")
+    try:
+        return parsed_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise MxsimError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def parsed_json(text: bytes, where: str) -> Any:
+    """JSON in UTF-8; no key twice, no NaN or Infinity, which are no JSON."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise MxsimError(f"{where}: key {shortened(twice)!r} stands there twice")
+        return found
+
+    def refused(constant: str) -> Any:
+        raise MxsimError(f"{where}: {constant} is no JSON")
+
+    try:
+        return json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refused)
+    except MxsimError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise MxsimError(f"{where} is not JSON: {shortened(str(error), 200)}") from None
+
+
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 62 for n in value)
+
+
+def shortened(text: str, most: int = 120) -> str:
+    """Text from a file, cut so that a message stays a message."""
+    return text if len(text) <= most else text[: most - 3] + "..."
