@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 Box = tuple[float, float, float, float]  #: left, top, right, bottom
 
-#: where a label may stand, in the order tried: direction of its centre from the point
-_PLACES = ((0, -1), (1, -1), (-1, -1), (0, 1), (1, 1), (-1, 1), (1, 0), (-1, 0))
+#: where a label may stand, in the order tried: direction of its centre from the point, y upwards. A front bends to the lower left: there
+#: is most room below it
+_PLACES = ((0, -1), (-1, -1), (1, -1), (0, 1), (1, 1), (-1, 1), (-1, 0), (1, 0))
 
 
 def place(
@@ -18,18 +19,20 @@ def place(
     *,
     gap: float = 5.0,
     segments: Sequence[tuple[tuple[float, float], tuple[float, float]]] = (),
+    downwards: bool = False,
 ) -> list[tuple[float, float] | None]:
     """The centre of each label, None where no place is free.
 
     Args: anchors: the labelled points.  sizes: width and height of each label.  obstacles: points that no label may cover.
-        bounds: labels stay inside.  segments: lines that labels avoid where they can. All in one unit of length, y downwards or upwards.
+        bounds: labels stay inside.  segments: lines that labels avoid where they can.
+        downwards: y grows downwards, as on a screen. All in one unit of length.
     """
     taken: list[Box] = [(x - gap / 1.5, y - gap / 1.5, x + gap / 1.5, y + gap / 1.5) for x, y in obstacles]
     placed: list[tuple[float, float] | None] = []
     for (x, y), (width, height) in zip(anchors, sizes, strict=True):
         best: tuple[int, Box, tuple[float, float]] | None = None
-        for right, down in _PLACES:
-            centre = (x + right * (width / 2 + gap), y + down * (height / 2 + gap))
+        for right, up in _PLACES:
+            centre = (x + right * (width / 2 + gap), y + (-up if downwards else up) * (height / 2 + gap))
             box = (centre[0] - width / 2, centre[1] - height / 2, centre[0] + width / 2, centre[1] + height / 2)
             if not _inside(box, bounds) or any(_overlap(box, other) for other in taken):
                 continue

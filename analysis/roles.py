@@ -71,6 +71,6 @@ def paper_claim(table: pd.DataFrame) -> str:
         verdict = "does not hold here"
     both = {0: "neither is", 1: f"only {above[0] if above else ''} is", 2: "both are"}[len(above)]
     return (
-        f"The paper's down_proj and v_proj first {verdict}: {both} kept above the lowest format more often than the average layer. "
-        f"Kept high: {told}."
+        f"The paper finds down_proj and v_proj kept high most often. That {verdict}: {both} kept above the lowest format more often than "
+        f"the average layer. Kept high: {told}."
     )

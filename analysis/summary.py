@@ -112,6 +112,8 @@ class Comparison:
         return f"{amount:.1f} bits" if round(amount, 1) == amount else f"{amount:g} bits"
 
     def __str__(self) -> str:
+        if self.rival is not None and self.rival["loss_percent"] == self.mine["loss_percent"]:
+            return f"{self.mine['series']} at {self.budget} {_loses(self.mine['loss_percent'], 1)}, exactly as {self.rival['series']} does"
         digits = 1
         if self.rival is not None and f"{self.rival['loss_percent']:.1f}" == f"{self.mine['loss_percent']:.1f}":
             digits = 2

@@ -89,7 +89,7 @@ def map_cells(cells: pd.DataFrame) -> list[tuple[str, int, int, int, str]]:
     ]
 
 
-def format_key(frames: Frames) -> list[dict[str, Any]]:
-    """The formats in use, lowest first, with the shade each takes."""
-    used = sorted(set(frames.layers["format"]), key=lambda name: (element_bits(name), name))
+def format_key(layers: pd.DataFrame) -> list[dict[str, Any]]:
+    """The formats in use, lowest first, with the shade each takes. Args: layers: rows of Frames.layers."""
+    used = sorted(set(layers["format"]), key=lambda name: (element_bits(name), name))
     return [{"bits": shade_bits(element_bits(name)), "title": format_title(name)} for name in used]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,14 @@ def write_page(analysis: Analysis, experiments: list[Experiments], path: Path) -
 def page(analysis: Analysis, experiments: list[Experiments]) -> str:
     """The page as text. The same analysis gives the same bytes."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["told"] = _told
     template = environment.from_string((FOLDER / "template.html").read_text(encoding="utf-8"))
     return template.render(context(analysis, experiments)) + "\n"
+
+
+def _told(text: str) -> str:
+    """Text whose numbers do not part from their unit at a line's end."""
+    return re.sub(r"(?<=\d) (?=%|bits|nats)", "\u00a0", text)
 
 
 def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any]:
@@ -74,7 +81,8 @@ def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any
         "dominance": dominance_table(analysis),
         "store": kept,
         "store_json": Markup(json.dumps(kept, separators=(",", ":")).replace("<", "\\u003c")),
-        "format_key": format_key(analysis.frames),
+        "format_key": format_key(analysis.frames.layers),
+        "map_key": format_key(_main_layers(analysis)),
         "apart": _apart(analysis),
         "maps": maps(analysis),
         "map_width": _map_width(analysis),
@@ -206,7 +214,8 @@ def dominance_table(analysis: Analysis) -> dict[str, Any] | None:
             if one is None or not one["budgets"]:
                 cells.append(None)
                 continue
-            title = f"{name} against {other}: better at {one['better']}, equal at {one['equal']}, worse at {one['worse']} of {one['budgets']} budgets"
+            told = f"better at {one['better']}, equal at {one['equal']}, worse at {one['worse']} of {one['budgets']} budgets"
+            title = f"{name} against {other}: {told}"
             if one["clearly_better"]:
                 title += f"; at {one['clearly_better']} its worst seed beats the other's best"
             cells.append(
@@ -221,9 +230,14 @@ def _apart(analysis: Analysis) -> bool:
     return bool(len(layers)) and bool((layers.groupby(["key", "layer"])["format"].nunique() > 1).any())
 
 
+def _main_layers(analysis: Analysis) -> pd.DataFrame:
+    runs = analysis.frames.runs
+    return analysis.frames.layers[analysis.frames.layers["key"].isin(runs[runs["series"] == analysis.main_series]["key"])]
+
+
 def _map_width(analysis: Analysis) -> int:
     depths = analysis.frames.layers["depth"].nunique() if len(analysis.frames.layers) else 0
-    return 480 if depths > 14 else 230
+    return 480 if depths > 14 else 220 if depths > 6 else 155
 
 
 def maps(analysis: Analysis) -> list[dict[str, Any]]:

@@ -113,7 +113,9 @@ def _labels(chart: Chart, view: View) -> list[str]:
         segments.append(((chart.x.start, level), (chart.x.end, level)))
     bounds = (chart.x.start, chart.y.end - 8, chart.x.end + 10, chart.y.start)
     sizes = [(6.6 * len(mark.label), 13.0) for mark in labelled]
-    places = place([(chart.x(mark.x), chart.y(mark.y)) for mark in labelled], sizes, around, bounds, gap=7, segments=segments)
+    places = place(
+        [(chart.x(mark.x), chart.y(mark.y)) for mark in labelled], sizes, around, bounds, gap=6, segments=segments, downwards=True
+    )
     return [
         f'<text class="label" x="{px(at[0])}" y="{px(at[1])}" dy=".35em" text-anchor="middle">{escape(mark.label)}</text>'
         for mark, at in zip(labelled, places, strict=True)
@@ -261,7 +263,7 @@ def cost_chart(stacks: Sequence[Stack], terms: Mapping[str, str], unit: str) -> 
         left, bar, gap, top = (92, 13, 16, 6) if size == "wide" else (82, 10, 14, 6)
         group = bar * len(stacks) + gap
         height = top + group * len(rows) + 40
-        x = Scale(0, largest, left, width - 20)
+        x = Scale(0, largest, left, width - (130 if size == "wide" else 20))
         chart = Chart(width, height, x, Scale(0, 1, height - 40, top))
         bottom = top + group * len(rows)
         for value in x.ticks(3 if size == "narrow" else 6):
@@ -288,20 +290,14 @@ def cost_chart(stacks: Sequence[Stack], terms: Mapping[str, str], unit: str) -> 
                     at += amounts[k]
                 chart.parts.append(f"<title>{escape(told)}</title></g>")
                 if size == "wide":
-                    chart.parts.append(
-                        f'<text class="value small" x="{px(min(x(at) + 5, width - 6))}" y="{px(y + j * bar + bar / 2 - 1)}" dy=".35em"'
-                        f"{_end(x(at) > width - 190)}>{escape(stack.label)}</text>"
-                    )
+                    place = f'x="{px(x(at) + 5)}" y="{px(y + j * bar + bar / 2 - 1)}"'
+                    chart.parts.append(f'<text class="value small" {place} dy=".35em">{escape(stack.label)}</text>')
         parts.append(chart.text("Energy of each role's layers, by term", size))
     legend = "".join(
         f'<li><span class="patch" {ink(*TERM_INKS.get(names[k], ("#888888", "#888888")))}></span>{escape(names[k])}</li>' for k in used
     )
     order = f'<p class="caption narrow">In each group, from above: {escape(", ".join(stack.label for stack in stacks))}.</p>'
     return "".join(parts) + f'<ul class="legend">{legend}</ul>{order}'
-
-
-def _end(wanted: bool) -> str:
-    return ' text-anchor="end"' if wanted else ""
 
 
 def hardware_chart(experiments: Experiments, vary: str) -> str:

@@ -149,11 +149,11 @@ class Chart:
         )
 
     def level(self, y: float, text: str, *, dash: str = "5 4") -> str:
-        """A horizontal reference line with its name at the right end."""
-        at, right = px(self.y(y)), px(self.x.end)
+        """A horizontal reference line with its name at the left end."""
+        at, left = px(self.y(y)), px(self.x.start + 4)
         return (
-            f'<path class="level" d="M{px(self.x.start)} {at}H{right}" stroke-dasharray="{dash}"/>'
-            f'<text class="note" x="{right}" y="{px(self.y(y) - 6)}" text-anchor="end">{escape(text)}</text>'
+            f'<path class="level" d="M{px(self.x.start)} {at}H{px(self.x.end)}" stroke-dasharray="{dash}"/>'
+            f'<text class="note" x="{left}" y="{px(self.y(y) - 6)}">{escape(text)}</text>'
         )
 
     def text(self, label: str, size: str = "", kind: str = "") -> str:
