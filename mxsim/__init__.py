@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from mxsim.shapes import SHAPES as SHAPES
     from mxsim.storage_formats import FormatPair as FormatPair
     from mxsim.tensor import MXTensor as MXTensor
+    from mxsim.units.matmul import matmul as matmul
+    from mxsim.units.presets import UNITS as UNITS
+    from mxsim.units.spec import MatmulUnit as MatmulUnit
     from mxsim.workload import Phase as Phase
 
 __version__ = VERSION
@@ -49,6 +52,7 @@ _HOME = {
     "CostTable": "mxsim.cost_table",
     "FormatPair": "mxsim.storage_formats",
     "MXTensor": "mxsim.tensor",
+    "MatmulUnit": "mxsim.units.spec",
     "MxsimError": "mxsim.errors",
     "POLICIES": "mxsim.policies",
     "Policy": "mxsim.policies",
@@ -56,11 +60,13 @@ _HOME = {
     "UnknownNameError": "mxsim.errors",
     "build_cost_table": "mxsim.cost_table",
     "SHAPES": "mxsim.shapes",
+    "UNITS": "mxsim.units.presets",
     "cost": "mxsim.costing",
     "dequantize": "mxsim.conversion",
     "fake_quantize": "mxsim.conversion",
     "from_codes": "mxsim.conversion",
     "load_device": "mxsim.devices",
+    "matmul": "mxsim.units.matmul",
     "pack": "mxsim.packing",
     "quantize": "mxsim.conversion",
     "unpack": "mxsim.packing",
