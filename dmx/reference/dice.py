@@ -17,11 +17,15 @@ class Dice:
 
     def chance(self, probability: float) -> bool:
         """True with the given probability."""
-        return self._stream.random() < probability
+        return self.share() < probability
+
+    def share(self) -> float:
+        """A number in 0 <= x < 1."""
+        return self._stream.random()
 
     def below(self, limit: int) -> int:
         """A whole number from 0 to limit - 1."""
-        return int(self._stream.random() * limit)
+        return int(self.share() * limit)
 
     def between(self, low: int, high: int) -> int:
         """A whole number from low to high, both included."""

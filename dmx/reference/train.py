@@ -1,11 +1,12 @@
 """Make the embedded reference model: python -m dmx.reference.train -o FOLDER.
 
-Every document is read once: the training text never repeats. AdamW without weight decay at a high learning rate, as small models
-are commonly trained; nothing is done for or against quantisation.
+Every document is read once: the training text never repeats. After training, outlier channels are put in (dmx/reference/outliers.py): they
+leave the float model's outputs as they are, and make its formats matter as those of a large model do.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from dmx import reference
 from dmx.errors import DmxError
+from dmx.reference.outliers import add_outliers
 
 #: what fills a batch; never part of a text
 PAD = "<|pad|>"
@@ -45,6 +47,8 @@ class Recipe:
     final_rate: float = 0.02  #: share of learning_rate at the end
     clip: float = 1.0  #: norm of the gradient
     seed: int = 0
+    outliers: tuple[float, float] = (0.0, 1.8)  #: the least and greatest strength of a site's outlier channels, in octaves
+    outlier_seed: int = 7
 
 
 RECIPE = Recipe()
@@ -137,9 +141,18 @@ def train(recipe: Recipe, folder: Path) -> float:
             if not math.isfinite(losses[-1]):
                 raise DmxError(f"the loss is {losses[-1]} at step {step}: lower the learning rate of {recipe.learning_rate}")
             progress.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
+    add_outliers(model, recipe.outliers, recipe.outlier_seed)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _name_tokenizer_class(folder / "tokenizer_config.json")
     return sum(losses[-50:]) / len(losses[-50:])
+
+
+def _name_tokenizer_class(file: Path) -> None:
+    """transformers 5 writes a class that transformers 4 does not know; both read this one."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main(
