@@ -1,0 +1,114 @@
+"""Fronts, hypervolume and dominance: by hand, by definition, and against the moocore package."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pandas")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as stn
+
+from analysis.frames import frames_of
+from analysis.names import COSTS, KL, PERPLEXITY, Metric
+from analysis.pareto import dominance, front, hypervolume, hypervolumes, points_table, reference_box
+from analysis.records import read_results
+from tests.analysis.make_records import FLOAT_PERPLEXITY, write_folder
+
+coordinates = st.integers(0, 12).map(float) | st.floats(0, 12)
+point_sets = st.integers(1, 24).flatmap(lambda count: stn.arrays(np.float64, (count, 2), elements=coordinates))
+
+
+def dominated(points: np.ndarray, index: int) -> bool:
+    """By the definition: another point is nowhere worse and somewhere better."""
+    return any((other <= points[index]).all() and (other < points[index]).any() for other in points)
+
+
+@given(point_sets)
+def test_the_front_is_what_nothing_dominates(points: np.ndarray) -> None:
+    assert front(points).tolist() == [not dominated(points, index) for index in range(len(points))]
+
+
+@given(point_sets)
+@settings(deadline=None)
+def test_hypervolume_and_front_equal_moocore(points: np.ndarray) -> None:
+    moocore = pytest.importorskip("moocore")
+    reference = (10.0, 11.0)
+    assert float(hypervolume(points, reference)) == pytest.approx(
+        float(moocore.hypervolume(points, ref=list(reference))), rel=1e-12, abs=1e-12
+    )
+    assert front(points).tolist() == moocore.is_nondominated(points, keep_weakly=True).tolist()
+
+
+def test_hypervolume_by_hand() -> None:
+    points = np.array([[1.0, 3.0], [2.0, 1.0], [2.0, 2.0], [5.0, 0.0], [0.0, 9.0], [math.nan, 0.0]])
+    # to (4, 4): (1,3) owns 3 x 1, (2,1) owns 2 x 2; the rest is dominated, beyond the reference, or no number
+    assert hypervolume(points, (4.0, 4.0)) == 7.0
+    assert hypervolume(np.empty((0, 2)), (4.0, 4.0)) == 0.0
+    assert hypervolume(np.array([[4.0, 1.0]]), (4.0, 4.0)) == 0.0
+
+
+@given(point_sets)
+def test_stacks_of_fronts_give_each_front_its_own(points: np.ndarray) -> None:
+    together = hypervolume(np.stack([points, points[::-1]]), (10.0, 11.0))
+    alone = float(hypervolume(points, (10.0, 11.0)))
+    assert together == pytest.approx([alone, alone], rel=1e-12, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("sweep"), methods=("dmx", "kl", "first_last"), seeds=3)
+
+
+def test_points_are_medians_with_their_range(folder: Path) -> None:
+    frames = frames_of(read_results(folder))
+    points = points_table(frames, ["perplexity", "bits_with_scales"])
+    point = points[(points["series"] == "dMX") & (points["budget"] == "bits=5.0")].iloc[0]
+    values = sorted(frames.runs[(frames.runs["series"] == "dMX") & (frames.runs["budget"] == "bits=5.0")]["perplexity"])
+    assert [point["perplexity:low"], point["perplexity"], point["perplexity:high"]] == values
+    assert point["seeds"] == 3
+    assert frames.runs.set_index("key").loc[point["key"], "perplexity"] == values[1]
+
+
+def test_the_box_comes_from_the_references(folder: Path) -> None:
+    frames = frames_of(read_results(folder))
+    box = reference_box(frames, COSTS[0], PERPLEXITY)
+    assert box is not None
+    uniform = frames.runs[frames.runs["series"] == "uniform MXFP4"].iloc[0]
+    assert box.reference == (8.25, uniform["perplexity"])
+    assert box.ideal == (4.25, FLOAT_PERPLEXITY)
+    accuracy = Metric(column="accuracy:blimp", title="", short="", higher_is_better=True)
+    turned = reference_box(frames, COSTS[0], accuracy)
+    assert turned is not None
+    assert turned.reference[1] == -uniform["accuracy:blimp"]
+
+
+def test_intervals_hold_the_value_and_repeat(folder: Path) -> None:
+    frames = frames_of(read_results(folder))
+    table = hypervolumes(frames, COSTS[0], KL, resamples=300).set_index("series")
+    again = hypervolumes(frames, COSTS[0], KL, resamples=300).set_index("series")
+    assert table.equals(again)
+    own = table.loc["dMX"]
+    assert own["seeds_low"] <= own["share"] <= own["seeds_high"]
+    assert math.isnan(table.loc["KL", "seeds_low"])
+    assert (table["budgets_low"] <= table["share"]).all()
+    assert (table["budgets_high"] <= table["share"] + 1e-12).all()
+    assert table.loc["dMX", "share"] > table.loc["first/last high", "share"]
+
+
+def test_dominance_counts_every_shared_budget(folder: Path) -> None:
+    frames = frames_of(read_results(folder))
+    points = points_table(frames, ["perplexity"])
+    table = dominance(points, PERPLEXITY)
+    assert set(table["budgets"]) == {5}
+    assert (table["better"] + table["equal"] + table["worse"] == table["budgets"]).all()
+    rows = table.set_index(["series", "against"])
+    for one, other in (("dMX", "KL"), ("dMX", "first/last high")):
+        assert rows.loc[(one, other), "better"] == rows.loc[(other, one), "worse"]
+        assert rows.loc[(one, other), "share"] == pytest.approx(1 - rows.loc[(other, one), "share"])
+        assert rows.loc[(one, other), "clearly_better"] <= rows.loc[(one, other), "better"]
