@@ -13,6 +13,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -102,6 +103,13 @@ class Browser:
         return dict(json.loads(message))
 
 
+#: Chromium reads commands from descriptor 3 and writes answers to 4: put the pipes there, then become Chromium
+_START = (
+    "import fcntl, os, sys; above = [fcntl.fcntl(int(text), fcntl.F_DUPFD, 10) for text in sys.argv[1:3]]; "
+    "os.dup2(above[0], 3); os.dup2(above[1], 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
+
+
 @contextmanager
 def chromium(path: str) -> Iterator[Browser]:
     """A headless browser with one blank page."""
@@ -111,7 +119,7 @@ def chromium(path: str) -> Iterator[Browser]:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run"]
         options += ["--disable-extensions", "--disable-background-networking", f"--user-data-dir={profile}", "--remote-debugging-pipe"]
         process = subprocess.Popen(
-            ["sh", "-c", f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}', path, *options],
+            [sys.executable, "-c", _START, str(to_read), str(to_write), path, *options],
             pass_fds=(to_read, to_write),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
