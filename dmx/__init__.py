@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dmx.allocators import allocate as allocate
     from dmx.errors import DmxError as DmxError
     from dmx.evaluation import evaluate as evaluate
     from dmx.models import LoadedModel as LoadedModel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HOME = {
     "DmxError": "dmx.errors",
     "LoadedModel": "dmx.models",
+    "allocate": "dmx.allocators",
     "apply": "dmx.quantised_linear",
     "evaluate": "dmx.evaluation",
     "load_model": "dmx.models",

@@ -1,0 +1,7 @@
+"""The published ways to choose formats, one file a method: what the search is measured against."""
+
+from __future__ import annotations
+
+from dmx.allocators.allocation import METHODS, allocate
+
+__all__ = ["METHODS", "allocate"]

@@ -1,0 +1,62 @@
+"""First order: each format is charged the loss's gradient times the change that it makes, and the knapsack chooses.
+
+AutoScheme (Intel auto-round) sums |g (x - Qx)| over the elements of weight and input. Where the gradient is taken matters more than
+anything else, so it is a setting, and the default is the one that measured strongest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dmx.allocators.measured import cached_scores, exact, summed_over_layers
+from dmx.allocators.observed import QuantisedWeights, observe
+from dmx.allocators.problem import Allocation, Problem, Scores
+from dmx.calibration import Calibration
+from dmx.errors import DmxError
+from dmx.quantisers import fake_quantize
+from dmx.text import TokenText
+
+#: point -> shares of the way from the ladder's lowest format to its highest at which gradients are taken and averaged
+POINTS = {"low": (0.0,), "middle": (0.5,), "high": (1.0,), "path": (0.1, 0.3, 0.5, 0.7, 0.9)}
+#: what is summed over the elements: the products' sizes, as AutoScheme does, or the products: the first-order term of the loss itself
+REDUCTIONS = ("abs", "signed")
+DEFAULTS = {"point": "path", "reduction": "signed"}
+
+
+def allocate(problem: Problem) -> Allocation:
+    """Settings: point, one of POINTS; reduction, one of REDUCTIONS."""
+    settings = {**DEFAULTS, **problem.settings}
+    if settings["point"] not in POINTS or settings["reduction"] not in REDUCTIONS:
+        raise DmxError(f"first_order takes point {', '.join(POINTS)} and reduction {', '.join(REDUCTIONS)}; got {settings}")
+    scores = cached_scores(problem, "first_order", settings, lambda text: measure(problem, text, settings["point"], settings["reduction"]))
+    return exact(problem, scores, settings)
+
+
+def measure(problem: Problem, text: TokenText, point: str, reduction: str) -> Scores:
+    """(decisions, pairs): mean over tokens of the loss charged to each pair."""
+    space, calibration = problem.space, Calibration(problem.model, text, "ce")
+    weights = QuantisedWeights(problem.model, space, problem.policy)
+    charged = np.zeros((2, len(space.layers), len(space.formats)))  # weights, inputs
+
+    def charge(gradient: torch.Tensor, exact_value: torch.Tensor, quantised: torch.Tensor) -> float:
+        product = gradient * (quantised - exact_value)
+        return float((product.abs() if reduction == "abs" else product).sum(dtype=torch.float64))
+
+    def observer(i: int, x: torch.Tensor, operand: torch.Tensor, grad: torch.Tensor, grad_x: torch.Tensor) -> None:
+        grad_weight = grad.reshape(-1, grad.shape[-1]).t() @ operand.reshape(-1, operand.shape[-1])
+        for j, format in enumerate(space.formats):
+            charged[0, i, j] += charge(grad_weight, weights.float[i], weights.ladders[i][j])
+            charged[1, i, j] += charge(grad_x, x, fake_quantize(x, format, problem.policy))
+
+    shares, every = POINTS[point], torch.arange(len(text.windows))
+    seen = 0
+    for k, share in enumerate(shares):
+        place = share * (len(space.formats) - 1)
+        # Each place sees windows of its own, so that a way costs no more than a point; every window where there are too few.
+        part = every[k :: len(shares)] if len(every) >= len(shares) else every
+        seen += len(part)
+        observe(calibration, weights, place, observer, part, progress=problem.progress, title=f"gradients at {share:g} of the ladder")
+    charged /= seen
+    rungs = np.array([space.rungs(pair) for pair in range(len(space.pairs))])
+    return summed_over_layers(space, charged[0][:, rungs[:, 0]] + charged[1][:, rungs[:, 1]])

@@ -1,0 +1,49 @@
+"""What the methods that measure share: the cache's key, sums over tied linears, the exact choice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dmx.allocators.problem import Allocation, Problem, Scores
+from dmx.decisions import DecisionSpace
+from dmx.knapsack import best_choice
+from dmx.text import TokenText
+
+
+def cached_scores(problem: Problem, kind: str, settings: dict[str, Any], compute: Callable[[TokenText], Scores]) -> Scores:
+    """(decisions, pairs) scores, from the cache where they were computed before.
+
+    Args: kind: the name of the measurement.  settings: everything it depends on beside model, text, formats, policy and decisions.
+    """
+    space, text = problem.space, problem.read_text()
+    key = {
+        "kind": kind,
+        "settings": settings,
+        "model": problem.model.sha256,
+        "device": problem.model.device.type,
+        "tokens": hashlib.sha256(text.windows.contiguous().numpy().tobytes()).hexdigest(),
+        "window": int(text.windows.shape[1]),
+        "policy": problem.policy,
+        "pairs": [str(pair) for pair in space.pairs],
+        "decisions": {decision.name: list(decision.layers) for decision in space.decisions},
+    }
+    return problem.cache.get(key, (len(space.decisions), len(space.pairs)), lambda: compute(text))
+
+
+def summed_over_layers(space: DecisionSpace, per_layer: Scores) -> Scores:
+    """(linears, pairs) -> (decisions, pairs): the layers of a decision together."""
+    starts = np.cumsum([0, *(len(decision.layers) for decision in space.decisions)])[:-1]
+    return np.asarray(np.add.reduceat(per_layer, starts, axis=0), np.float64)
+
+
+def exact(problem: Problem, scores: Scores, settings: dict[str, Any]) -> Allocation:
+    """The choice of least total score within the budgets."""
+    return allocation(best_choice(scores, problem.constraints), scores, settings)
+
+
+def allocation(choice: Any, scores: Scores, settings: dict[str, Any]) -> Allocation:
+    return Allocation(choice=choice, predicted_loss=float(scores[np.arange(len(choice)), choice].sum()), settings=settings)

@@ -1,0 +1,127 @@
+"""A look at every linear during a backward pass: its input, and the loss's gradient at its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from dmx.calibration import Calibration
+from dmx.decisions import DecisionSpace
+from dmx.errors import DmxError
+from dmx.models import LoadedModel
+from dmx.quantised_linear import InputQuantiser
+from dmx.quantisers import fake_quantize
+from dmx.relax import Ladder, mixed
+
+#: Windows in one backward pass.
+BATCH_WINDOWS = 8
+
+#: Given a linear's place in space.layers, its input, the operand that it multiplied, and the gradients at its output and at that operand.
+Observer = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], None]
+
+
+class _ObservedLinear(torch.autograd.Function):
+    """y = operand @ weight^T + bias; rounding the input to the operand passes the gradient straight through."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        anchor: torch.Tensor,
+        operand: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        observe: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], None],
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, operand, weight)
+        ctx.observe = observe
+        return functional.linear(operand, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (grad,) = grads
+        x, operand, weight = ctx.saved_tensors
+        grad_x = grad @ weight
+        ctx.observe(x, operand, grad, grad_x)
+        return grad_x if ctx.needs_input_grad[0] else None, None, None, None, None, None
+
+
+class QuantisedWeights:
+    """Every searched weight in every format of the ladder, and the weights themselves."""
+
+    def __init__(self, model: LoadedModel, space: DecisionSpace, policy: str) -> None:
+        linears = model.linears
+        self.policy, self.formats = policy, space.formats
+        self.linears: tuple[nn.Linear, ...] = tuple(linears[name] for name in space.layers)
+        self.float: tuple[torch.Tensor, ...] = tuple(linear.weight.detach() for linear in self.linears)
+        self.ladders: tuple[Ladder, ...] = tuple(
+            tuple(
+                fake_quantize(weight.to(model.stored_dtypes.get(name, weight.dtype)), format, policy).to(weight.dtype)
+                for format in space.formats
+            )
+            for name, weight in zip(space.layers, self.float, strict=True)
+        )
+
+
+def observe(
+    calibration: Calibration,
+    weights: QuantisedWeights,
+    place: float | None,
+    observer: Observer,
+    windows: torch.Tensor,
+    *,
+    progress: bool,
+    title: str,
+) -> None:
+    """Run windows forwards and backwards, batch by batch, and show the observer each linear; gradients are of the sum over windows.
+
+    Args: windows: their indices.  place: where on the ladder every operand stands during the pass: 0 the lowest format, formats - 1 the
+        highest, mixtures of neighbours in between; None for the float model.
+    Raises: DmxError where the loss is not finite.
+    """
+    quantiser = InputQuantiser(weights.policy)
+    steps = len(weights.formats) - 1
+    degrees = None if place is None else (place - torch.arange(steps, dtype=torch.float32)).clamp(0, 1)
+    anchor = torch.zeros((), requires_grad=True)  # so that linears before any gradient are seen too
+
+    def forward_of(i: int, linear: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+        weight = weights.float[i] if degrees is None else mixed(weights.ladders[i], degrees)
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            value = x.detach()
+            if degrees is not None:
+                touched = [quantiser(x, format) if _is_touched(j, degrees) else value for j, format in enumerate(weights.formats)]
+                value = mixed(tuple(touched), degrees)
+            apply: Any = _ObservedLinear.apply
+            seen = apply(x, anchor, value, weight, linear.bias, lambda *values: observer(i, *values))
+            return cast("torch.Tensor", seen)
+
+        return forward
+
+    with ExitStack() as stack:
+        for i, linear in enumerate(weights.linears):
+            stack.callback(setattr, linear, "forward", linear.forward)
+            linear.forward = forward_of(i, linear)  # type: ignore[method-assign, assignment]
+        stack.callback(quantiser.forget)
+        for index in tqdm(torch.split(windows, BATCH_WINDOWS), desc=title, unit="batch", disable=not progress, leave=False):
+            loss = calibration.loss(index)
+            if not torch.isfinite(loss):
+                from dmx.scores import where_not_finite
+
+                raise DmxError(f"the loss is {float(loss.detach())} on windows {index.tolist()}: {where_not_finite(calibration, index)}")
+            # Sums over batches are then sums over tokens, however the last batch is filled.
+            (loss * len(index)).backward()
+            quantiser.forget()
+
+
+def _is_touched(j: int, degrees: torch.Tensor) -> bool:
+    """Whether the ladder's format j has any part in the mixture."""
+    entered = j == 0 or float(degrees[j - 1]) > 0
+    left = j < len(degrees) and float(degrees[j]) == 1.0
+    return entered and not left
