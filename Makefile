@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help env test lint bench exactness exhaustive oracles clean
+.PHONY: help env test lint bench exactness exhaustive oracles pages clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,14 @@ exhaustive: $(READY) ## every one of the 2^32 float32 patterns through every ele
 
 oracles: $(READY) ## live comparisons with heavy third-party packages, where they are installed
 	$(BIN)/python -m pytest -m oracle -rA tests/live
+
+#: pages to look at besides a synthetic one: make pages PAGES=out/report/index.html
+PAGES ?= $(wildcard out/*/index.html)
+
+pages: $(READY) ## screenshots of the report in headless Chromium, and what no page may have, into out/pages
+	$(BIN)/python -m tests.analysis.make_records out/pages/synthetic
+	$(BIN)/python -m analysis report out/pages/synthetic -o out/pages/synthetic.html
+	$(BIN)/python -m analysis.page.browser out/pages/synthetic.html $(PAGES) -o out/pages
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
