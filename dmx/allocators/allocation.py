@@ -90,7 +90,10 @@ def allocate(
     loaded = load_model(model)
     place = scenario or Scenario()
     asked = [budget] if isinstance(budget, str | Budget) else list(budget)
-    BUD
+    budgets = [
+        one if isinstance(one, Budget) else Budget.parse(one, place, bits_scales=bits_scales, bits_weighting=bits_weighting)
+        for one in asked
+    ]
     space = decision_space(loaded, formats, tie=tie, apart=apart, only=only, skip=skip)
     limits = constraints(budgets, space, loaded.shape)
     drawn: list[TokenText] = []
