@@ -1,0 +1,169 @@
+"""The manifest beside an export: what was written by whom, and the SHA-256 of everything, so that no bit can change unseen.
+
+manifest.json is canonical JSON (sorted keys, one space of indentation): a file that says the same in other bytes is not the one written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mxsim.checkpoints.checkpoint import Checkpoint
+from mxsim.checkpoints.layout import Finding, QuantizedTensor, Severity
+from mxsim.checkpoints.safetensors_file import MOST_JSON, StoredTensor, checked_size, parsed_json
+from mxsim.errors import MxsimError
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+PIECE = 1 << 22  #: elements or bytes hashed at a time
+_KEYS = ("schema", "digest", "producer", "target", "policy", "unit", "golden", "versions", "layers", "tensors", "files")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRecord:
+    """One tensor of a checkpoint: a weight with all its parts, or a tensor left in float."""
+
+    format: str  #: a block format, or the dtype in the file
+    shape: tuple[int, ...]
+    bytes: str  #: SHA-256 of the bytes in the file; a weight's element bytes, scale bytes and tensor scale one after the other
+    values: str  #: SHA-256 of the float32 values that they stand for, little-endian, in C order
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"shape": list(self.shape)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What an export consists of."""
+
+    producer: str  #: the program that wrote it, with its version
+    target: str  #: whose layout it has
+    policy: str
+    unit: str | None  #: the unit that golden outputs come from
+    golden: str | None  #: the file that holds them
+    versions: Mapping[str, str]
+    layers: Mapping[str, Mapping[str, str]]  #: module -> {"weight", "activation"}
+    tensors: Mapping[str, TensorRecord]
+    files: Mapping[str, str]  #: file -> SHA-256; every file but the manifest itself
+
+    def to_bytes(self) -> bytes:
+        """The file's content. Its digest is the SHA-256 of the same content with an empty one."""
+        content: dict[str, Any] = {
+            "schema": SCHEMA,
+            "digest": "",
+            "producer": self.producer,
+            "target": self.target,
+            "policy": self.policy,
+            "unit": self.unit,
+            "golden": self.golden,
+            "versions": dict(self.versions),
+            "layers": {name: dict(pair) for name, pair in self.layers.items()},
+            "tensors": {name: record.as_json() for name, record in self.tensors.items()},
+            "files": dict(self.files),
+        }
+        content["digest"] = hashlib.sha256(_canonical(content)).hexdigest()
+        return _canonical(content)
+
+    @classmethod
+    def from_bytes(cls, text: bytes, where: str) -> Manifest:
+        """Raises: MxsimError where the content is no manifest, or not as it was written."""
+        content = parsed_json(text, where)
+        if not isinstance(content, dict) or set(content) != set(_KEYS) or content["schema"] != SCHEMA:
+            raise MxsimError(f"{where} is no manifest of schema {SCHEMA}: its keys must be {', '.join(_KEYS)}")
+        blank = hashlib.sha256(_canonical(content | {"digest": ""})).hexdigest()
+        if content["digest"] != blank or _canonical(content) != text:
+            raise MxsimError(f"{where} is not as it was written: its own digest does not hold")
+        return cls(
+            **{key: content[key] for key in _KEYS if key not in ("schema", "digest", "tensors")},
+            tensors={name: TensorRecord(**{**entry, "shape": tuple(entry["shape"])}) for name, entry in content["tensors"].items()},
+        )
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder; None where there is none."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    if checked_size(path) > MOST_JSON:
+        raise MxsimError(f"{path} has {path.stat().st_size} bytes: at most {MOST_JSON} are read")
+    return Manifest.from_bytes(path.read_bytes(), str(path))
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weight_record(weight: QuantizedTensor) -> TensorRecord:
+    """The record of a quantised weight, from the bytes in its file."""
+    stored, values = hashlib.sha256(), hashlib.sha256()
+    for part in (weight.elements, weight.scales, weight.tensor_scale):
+        if part is not None:
+            _hash_bytes(part, stored)
+    step = max(PIECE // weight.columns, 1)
+    for start in range(0, weight.rows, step):
+        values.update(weight.tensor(slice(start, start + step)).dequantize().astype("<f4", copy=False).tobytes())
+    return TensorRecord(format=weight.format, shape=weight.shape, bytes=stored.hexdigest(), values=values.hexdigest())
+
+
+def plain_record(tensor: StoredTensor) -> TensorRecord:
+    """The record of a tensor left in float; one that is no float has its bytes' hash for its values'."""
+    stored, values = hashlib.sha256(), hashlib.sha256()
+    _hash_bytes(tensor, stored)
+    if tensor.is_float:
+        flat = tensor.array().reshape(-1)
+        for start in range(0, flat.size, PIECE):
+            values.update(flat[start : start + PIECE].astype("<f4").tobytes())
+    return TensorRecord(
+        format=tensor.dtype,
+        shape=tensor.shape,
+        bytes=stored.hexdigest(),
+        values=values.hexdigest() if tensor.is_float else stored.hexdigest(),
+    )
+
+
+def tensor_records(checkpoint: Checkpoint) -> Iterator[tuple[str, TensorRecord]]:
+    """Every weight under its float name, every other tensor under its own."""
+    for weight in checkpoint.quantized:
+        yield weight.weight, weight_record(weight)
+        for part in (weight.elements, weight.scales):
+            part.release()
+    for tensor in checkpoint.plain():
+        yield tensor.name, plain_record(tensor)
+        tensor.release()
+
+
+def check_files(folder: Path, manifest: Manifest) -> list[Finding]:
+    """Every file against its hash; files that are missing, and files that nobody wrote down."""
+    findings = []
+    for name, wanted in manifest.files.items():
+        path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            findings.append(Finding(severity=Severity.MISMATCH, where=name, says="points out of the folder"))
+        elif not path.is_file():
+            findings.append(Finding(severity=Severity.MISMATCH, where=name, says="is missing, but the manifest lists it"))
+        elif (found := file_hash(path)) != wanted:
+            says = f"is not as it was written: SHA-256 {found[:16]}... instead of {wanted[:16]}..."
+            findings.append(Finding(severity=Severity.MISMATCH, where=name, says=says))
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != MANIFEST and name not in manifest.files:
+            findings.append(Finding(severity=Severity.NOTE, where=name, says="is not listed in the manifest"))
+    return findings
+
+
+def _hash_bytes(tensor: StoredTensor, into: Any) -> None:
+    raw = tensor.raw()
+    for start in range(0, raw.size, 4 * PIECE):
+        into.update(np.ascontiguousarray(raw[start : start + 4 * PIECE]))
+
+
+def _canonical(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True, indent=1).encode() + b"\n"

@@ -1,0 +1,164 @@
+"""Every quantised weight against the float checkpoint: the producer's own rule first, the others on what it does not explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mxsim.causes import Example, Mismatches
+from mxsim.checkpoints.checkpoint import Checkpoint
+from mxsim.checkpoints.folder import CheckpointFolder
+from mxsim.checkpoints.layout import QuantizedTensor
+from mxsim.errors import MxsimError
+from mxsim.explanation import FloatWeight, Rule, candidates, explain, tensor_scale_bits, two_level
+from mxsim.policies import POLICIES
+from mxsim.verdict import MISMATCH, PROVEN, UNPROVEN, Verdict
+
+#: Linears that serving engines run as one: producers give them one tensor scale, that of the largest magnitude among them.
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3"), ("k_proj", "v_proj"))
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What became of a weight under one rule."""
+
+    rule: Rule
+    mismatches: Mismatches
+    note: str = ""  #: how its tensor scale came about
+
+
+def check_weights(read: Checkpoint, reference: CheckpointFolder, progress: Progress) -> tuple[list[Verdict], str | None, bool]:
+    """Verdicts in the order of read.quantized; the policy that explains all of them, or comes closest; and whether it does."""
+    checker = _Checker(reference, progress)
+    best: dict[str, Attempt] = {}
+    unusable: dict[str, Verdict] = {}
+    for weight in read.quantized:
+        problem = checker.problem(weight)
+        if problem is not None:
+            unusable[weight.weight] = problem
+            continue
+        own = Rule(read.policy, weight.scale_rule) if read.policy else None
+        best[weight.weight] = checker.best(weight, own)
+    best, policy = _one_policy(read, checker, best)
+    explained = bool(best) and not unusable and all(a.rule.policy == policy and a.mismatches.count == 0 for a in best.values())
+    verdicts = [unusable.get(w.weight) or _verdict(w, best[w.weight]) for w in read.quantized]
+    return verdicts, policy, explained
+
+
+def _one_policy(read: Checkpoint, checker: _Checker, best: dict[str, Attempt]) -> tuple[dict[str, Attempt], str | None]:
+    """One policy for the whole checkpoint: the producer's unless another explains what it does not, and everything else too."""
+    if not best:
+        return best, None
+    if read.policy is not None and all(a.rule.policy == read.policy for a in best.values()):
+        return best, read.policy
+    votes = [a.rule for a in best.values()]
+    rule = max(dict.fromkeys(votes), key=votes.count)
+    whole = {w.weight: checker.attempt(w, rule) for w in read.quantized if w.weight in best}
+    if all(a is not None and a.mismatches.count == 0 for a in whole.values()):
+        return {name: a for name, a in whole.items() if a is not None}, rule.policy
+    return best, rule.policy
+
+
+class _Checker:
+    """The float weights and their largest magnitudes, each looked for once."""
+
+    def __init__(self, reference: CheckpointFolder, progress: Progress) -> None:
+        self.reference = reference
+        self.progress = progress
+        self._amax: dict[tuple[str, bool], np.float32] = {}
+
+    def problem(self, weight: QuantizedTensor) -> Verdict | None:
+        """Why a weight cannot be compared at all."""
+        stored = self.reference.tensors.get(weight.weight)
+        verdict = Verdict(name=weight.weight, format=weight.format, elements=weight.count, status=UNPROVEN)
+        if stored is None:
+            return replace(verdict, detail="the reference has no tensor of that name")
+        if not stored.is_float:
+            return replace(verdict, detail=f"the reference's is {stored.dtype}: no float weight to convert")
+        shape = (*stored.shape[:-2], stored.shape[-1], stored.shape[-2]) if weight.transposed else stored.shape
+        if shape != weight.shape:
+            detail = f"stands for shape {list(weight.shape)}, but the reference has {list(shape)}"
+            return replace(verdict, status=MISMATCH, mismatches=weight.count, detail=detail)
+        scale = weight.stored_tensor_scale()
+        if scale is not None and not (np.isfinite(scale) and scale > 0):
+            detail = f"its tensor scale is {scale}: a finite number above 0 is expected"
+            return replace(verdict, status=MISMATCH, mismatches=1, detail=detail, causes={"tensor scale": 1})
+        return None
+
+    def best(self, weight: QuantizedTensor, own: Rule | None) -> Attempt:
+        """The attempt with the fewest mismatches; the producer's own rule where it leaves none, or none leaves fewer."""
+        best: Attempt | None = None
+        for rule in candidates(own):
+            attempt = self.attempt(weight, rule, None if best is None else best.mismatches.count)
+            if attempt is not None and (best is None or attempt.mismatches.count < best.mismatches.count):
+                best = attempt
+            if best is not None and best.mismatches.count == 0:
+                break
+        assert best is not None, "policy ocp converts every format from every float dtype"
+        for part in (weight.elements, weight.scales, self.reference.tensors[weight.weight]):
+            part.release()
+        return best
+
+    def attempt(self, weight: QuantizedTensor, rule: Rule, most: int | None = None) -> Attempt | None:
+        """A weight under one rule; None where the policy does not convert its format from the reference's dtype."""
+        reference = FloatWeight(self.reference.tensors[weight.weight], weight.transposed)
+        try:
+            POLICIES[rule.policy].conversion(weight.format, reference.dtype)
+            mismatches = explain(weight, reference, rule, most, lambda count: self.progress(f"{weight.module}: {rule}", count))
+        except MxsimError:
+            return None
+        note = ""
+        if weight.tensor_scale is not None:
+            note, example = self._tensor_scale(weight, rule, reference.dtype)
+            if example is not None:
+                mismatches.examples.insert(0, example)
+                mismatches.add("tensor scale")
+        return Attempt(rule, mismatches, note)
+
+    def _tensor_scale(self, weight: QuantizedTensor, rule: Rule, dtype: str) -> tuple[str, Example | None]:
+        """Where the stored number comes from: the tensor's own largest magnitude, or that of the linears fused with it."""
+        assert weight.tensor_scale is not None
+        found = int(weight.tensor_scale.raw().view("<u4")[0])
+        finite_only = two_level(rule, dtype).finite_only
+        own = tensor_scale_bits(weight, rule, self.amax(weight.weight, finite_only), dtype)
+        if own == found:
+            return "", None
+        parent, _, leaf = weight.module.rpartition(".")
+        for group in FUSED:
+            names = [f"{parent}.{name}.weight" for name in group]
+            if leaf in group and all(name in self.reference.tensors for name in names):
+                largest = np.float32(max(self.amax(name, finite_only) for name in names))
+                if tensor_scale_bits(weight, rule, largest, dtype) == found:
+                    return f"tensor scale of the largest magnitude in {', '.join(group)}", None
+        return "", Example(what="tensor scale", index=(), expected=own, found=found, cause="tensor scale")
+
+    def amax(self, name: str, finite_only: bool) -> np.float32:
+        key = (name, finite_only)
+        if key not in self._amax:
+            self._amax[key] = FloatWeight(self.reference.tensors[name], False).amax(finite_only)
+        return self._amax[key]
+
+
+def _verdict(weight: QuantizedTensor, attempt: Attempt) -> Verdict:
+    found = attempt.mismatches
+    verdict = Verdict(
+        name=weight.weight,
+        format=weight.format,
+        elements=weight.count,
+        status=MISMATCH if found.count else PROVEN,
+        mismatches=found.count,
+        policy=str(attempt.rule),
+        causes=dict(found.causes),
+        examples=tuple(found.examples),
+    )
+    if not found.count:
+        return replace(verdict, detail=f"every bit as policy {attempt.rule} makes it" + (f"; {attempt.note}" if attempt.note else ""))
+    counted = ", ".join(f"{count} {cause}" for cause, count in sorted(found.causes.items(), key=lambda item: -item[1]))
+    if "scale offset" in found.causes:
+        ((offset, _),) = found.offsets.items()
+        counted += f" (every scale {offset:+d}, the weights {2.0**offset:g} times what they should be)"
+    return replace(verdict, detail=f"closest is policy {attempt.rule}: {counted}")
