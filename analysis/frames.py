@@ -133,7 +133,15 @@ def _budget_id(budget: Mapping[str, Any]) -> str:
     """The same for budgets that ask the same, however they were typed: bits=5 and bits=5.0."""
     if not budget:
         return ""
-    return f"{budget.get('kind')}={float(budget['amount']):.9g} {budget.get('device') or ''}".strip()
+    amount = f"{float(budget['amount']):.9g}{'x' if budget.get('is_share') else ''}"
+    return f"{_budget_reading(budget)}={amount} {budget.get('device') or ''}".strip()
+
+
+def _budget_reading(budget: Mapping[str, Any]) -> str:
+    """The budget's kind, with how bits are counted where that is not the plain way."""
+    reading = [f"scales {budget['bits_scales']}"] if budget.get("bits_scales", "out") != "out" else []
+    reading += [f"weighted by {budget['bits_weighting']}"] if budget.get("bits_weighting", "plain") != "plain" else []
+    return " ".join([str(budget.get("kind", "")), *reading])
 
 
 def cost_setting(record: Record) -> str:
@@ -141,13 +149,18 @@ def cost_setting(record: Record) -> str:
     costs = record.costs or {}
     if not costs.get("device"):
         return ""
-    phase = costs.get("phase")
-    told = (
-        ", ".join(f"{key} {value}" if key != "kind" else str(value) for key, value in phase.items())
-        if isinstance(phase, dict)
-        else str(phase or "")
-    )
-    return f"{costs['device']}, {told}".strip(", ")
+    phases = costs.get("phase") or costs.get("phases") or ()
+    phases = [phases] if isinstance(phases, dict | str) else list(phases)
+    return ", ".join([str(costs["device"]), *map(_phase_words, phases)])
+
+
+def _phase_words(phase: Any) -> str:
+    if not isinstance(phase, dict):
+        return str(phase)
+    parts = [str(phase.get("kind") or phase.get("phase") or "")]
+    parts += [f"{name} {phase[name]}" for name in ("batch", "context") if name in phase]
+    parts += [f"{phase['times']:g} times"] if phase.get("times", 1) != 1 else []
+    return ", ".join(part for part in parts if part)
 
 
 def _series_labels(records: tuple[Record, ...]) -> dict[str, str]:
@@ -180,7 +193,7 @@ def _choices(record: Record, titles: Mapping[str, str]) -> dict[str, str]:
         "policy": str(specification.get("policy", "")),
         "tied": "fused layers tied" if specification.get("tie") else "",
         "operands": "operands apart" if specification.get("apart") else "operands together",
-        "budgets": f"budgets in {budget.get('kind', '')}" + (f" on {budget['device']}" if budget.get("device") else ""),
+        "budgets": f"budgets in {_budget_reading(budget)}" + (f" on {budget['device']}" if budget.get("device") else ""),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from analysis.frames import cost_setting
-from analysis.names import REFERENCES
 from analysis.records import Record
 from analysis.summary import Analysis, nearest_budget
 from mxsim.devices import Device, load_device
@@ -22,9 +21,12 @@ def compared_runs(analysis: Analysis) -> dict[str, str]:
 
 
 def trajectory_record(analysis: Analysis, method: str) -> Record | None:
-    """The run of a method whose search is shown: the headline's budget, the seed of median perplexity."""
+    """The run of a method whose search is shown: the headline's budget, the seed of median perplexity; of the main series where that is
+    the method's."""
     points = analysis.points
-    own = points[(points["method"] == method) & ~points["method"].isin(REFERENCES)]
+    own = points[points["method"] == method]
+    main = own[own["series"] == analysis.main_series]
+    own = main if len(main) else own
     own = own[[analysis.frames.records[key].trajectory is not None for key in own["key"]]]
     return analysis.frames.records[own.iloc[nearest_budget(own)]["key"]] if len(own) else None
 

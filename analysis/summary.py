@@ -15,6 +15,7 @@ from analysis.records import Problem, Results
 from analysis.roles import paper_claim, role_table
 from analysis.views import View, costs_of, qualities_of, views
 
+OWN_METHODS = ("dmx", "dmx_paper")
 HEADLINE_BITS = 5.0  #: the budget a headline is about, or the nearest to it
 
 
@@ -87,18 +88,29 @@ def analyse(results: Results) -> Analysis:
 
 
 def main_series(points: pd.DataFrame) -> str | None:
-    """dMX's series with most budgets; without dMX the largest of another method; None where only references are there."""
+    """dMX's series that shares most budgets with baselines of its formats, then the one with most budgets; without dMX the largest of
+    another method; None where only references are there."""
     searched = points[~points["method"].isin(REFERENCES)]
     if not len(searched):
         return None
     own = searched[searched["method"] == "dmx"]
-    counts = (own if len(own) else searched).groupby("series", sort=False).size()
-    return str(counts.idxmax())
+    own = own if len(own) else searched
+    baselines = searched[~searched["method"].isin(OWN_METHODS)]
+    shared = {
+        series: int(group["budget_id"].isin(_alike(baselines, group.iloc[0])["budget_id"]).sum()) for series, group in own.groupby("series")
+    }
+    counts = own.groupby("series", sort=False).size()
+    return str(max(counts.index, key=lambda series: (shared[series], counts[series])))
+
+
+def _alike(points: pd.DataFrame, one: pd.Series) -> pd.DataFrame:
+    """The points that had the same formats and policy to choose from: only those are a fair comparison."""
+    return points[(points["formats"] == one["formats"]) & (points["policy"] == one["policy"])]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The main series at one budget against KL (the paper's baseline), and against the best baseline there."""
+    """The main series at one budget against KL (the paper's baseline), and against the best baseline there: of the same formats."""
 
     mine: pd.Series
     rival: pd.Series | None  #: KL; without it the best baseline
@@ -135,7 +147,8 @@ def comparison(points: pd.DataFrame) -> Comparison | None:
         return None
     mine = usable[usable["series"] == name]
     rivals = usable[(usable["series"] != name) & ~usable["method"].isin(REFERENCES) & usable["budget_id"].isin(mine["budget_id"])]
-    baselines = rivals[~rivals["method"].isin(["dmx", "dmx_paper"])]
+    rivals = _alike(rivals, mine.iloc[0])
+    baselines = rivals[~rivals["method"].isin(OWN_METHODS)]
     baselines = baselines if len(baselines) else rivals
     kl = baselines[baselines["method"] == "kl"]
     first = kl if len(kl) else baselines

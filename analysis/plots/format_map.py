@@ -36,7 +36,7 @@ def cells_of(frames: Frames, key: str) -> pd.DataFrame:
 
 
 def format_maps(points: pd.DataFrame, frames: Frames, series: str, title: str) -> Figure | None:
-    """A panel a budget, roles down, blocks across; None where no assignment is kept. Cells that halve: weight left, activation right."""
+    """A panel a budget, roles down, blocks across; None where no assignment is kept. Cells that halve: weight above, activation below."""
     own = map_points(points, frames, series)
     if not len(own):
         return None
@@ -63,7 +63,7 @@ def format_maps(points: pd.DataFrame, frames: Frames, series: str, title: str) -
         names = format_titles(used)
         handles = [Patch(facecolor=shade(element_bits(name))[0], edgecolor="#777777", label=names[name]) for name in used]
         figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
-        figure.suptitle(title + ("\ncell halves: weight left, activation right" if apart else ""), fontsize=10, x=0.01, ha="left")
+        figure.suptitle(title + ("\ncell halves: weight above, activation below" if apart else ""), fontsize=10, x=0.01, ha="left")
     return figure
 
 
@@ -72,12 +72,12 @@ def _panel(axes: Axes, cells: pd.DataFrame, roles: list[str], depths: list[int])
         x, y = depths.index(cell.depth), roles.index(cell.role)
         halves = [(cell.weight_bits, 0.0, 1.0)]
         if cell.weight_bits != cell.activation_bits:
-            halves = [(cell.weight_bits, 0.0, 0.5), (cell.activation_bits, 0.5, 0.5)]
-        for bits, left, width in halves:
+            halves = [(cell.weight_bits, 0.0, 0.5), (cell.activation_bits, 0.5, 0.5)]  # from above
+        for bits, down, height in halves:
             fill, ink = shade(bits)
-            axes.add_patch(Rectangle((x + left, y), width, 1, facecolor=fill, edgecolor="white", linewidth=0.8))
+            axes.add_patch(Rectangle((x, y + down), 1, height, facecolor=fill, edgecolor="white", linewidth=0.8))
             if len(depths) <= 16:
-                axes.text(x + left + width / 2, y + 0.53, f"{bits:.2g}", color=ink, ha="center", va="center", fontsize=6.5)
+                axes.text(x + 0.5, y + down + height / 2 + 0.03, f"{bits:.2g}", color=ink, ha="center", va="center", fontsize=6.5)
     axes.set(xlim=(0, len(depths)), ylim=(len(roles), 0))
     step = max(1, math.ceil(len(depths) / 16))
     axes.set_xticks([index + 0.5 for index in range(0, len(depths), step)], [str(depths[index]) for index in range(0, len(depths), step)])

@@ -49,6 +49,7 @@ def write_folder(
     references: bool = True,
     formats: tuple[str, ...] = ("mxfp4_e2m1", "mxfp8_e4m3"),
     energy: bool = True,
+    apart: bool = False,
 ) -> Path:
     """A folder as dmx sweep leaves it: records/<key>.json and sweep.json. The same arguments give the same bytes."""
     names = layer_names(blocks)
@@ -66,7 +67,10 @@ def write_folder(
                 rng = np.random.default_rng([seed, len(method)])
                 score = np.log(sensitivity) + NOISE[method] * rng.standard_normal(len(names))
                 chosen = _greedy(names, score, amount, formats)
-                _write(folder, _record(names, method, formats, budget, seed, chosen, sensitivity, model, energy))
+                record = _record(names, method, formats, budget, seed, chosen, sensitivity, model, energy)
+                if apart:
+                    _set_apart(record, formats[-1])
+                _write(folder, record)
     sweep = {"model": model, "methods": list(methods), "budgets": [f"{kind}={amount}" for amount in budgets], "seeds": seeds}
     (folder / "sweep.json").write_text(json.dumps(sweep), encoding="utf-8")
     return folder
@@ -98,6 +102,18 @@ def write_hardware(folder: Path, model: str = "synthetic-28") -> None:
         "experiments": points,
     }
     (folder / "hardware.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _set_apart(record: dict[str, Any], high: str) -> None:
+    """Every second layer's activations go high, whatever its weights have: enough to draw operands apart."""
+    record["specification"]["apart"] = True
+    record["key"] = _hash(json.dumps(record["specification"], sort_keys=True))
+    for index, (name, pair) in enumerate(record["assignment"]["layers"].items()):
+        if index % 2:
+            pair["activation"] = high
+        if record["trajectory"]:
+            operands = record["trajectory"]["offsets"][name]
+            operands["activation"] = [0.5 + value / 2 for value in operands["weight"]]
 
 
 def _greedy(names: list[str], score: np.ndarray, amount: float, formats: tuple[str, ...]) -> dict[str, str]:

@@ -168,6 +168,17 @@ def test_budgets_in_energy_and_bits_are_series_of_their_own(tmp_path: Path) -> N
     assert page(analysis, [])
 
 
+def test_the_headline_compares_what_had_the_same_formats(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, methods=("dmx", "kl"), budgets=(5.0, 6.0), seeds=1, apart=True)
+    write_folder(folder, methods=("dmx",), budgets=(5.0, 5.5, 6.0), seeds=1, references=False, formats=("mxfp4_e2m1", "mxfp6_e2m3"))
+    analysis = analyse(read_results(folder))
+    assert re.match(r"dMX \(MXFP4/MXFP8, operands apart\) at 5\.0 bits .* KL \(MXFP4/MXFP8, operands apart\)", analysis.headline)
+    text = page(analysis, [])
+    assert "upper half: weights" in text
+    assert "offset of each layer: weights, then activations" in text
+    assert "format_maps" in dict(figures(analysis, []))
+
+
 def test_mixed_models_are_drawn_apart(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "sweep", methods=("kl",), budgets=(5.0, 6.0), blocks=2)
     write_folder(folder, methods=("kl",), budgets=(5.0,), blocks=2, model="org/another")
