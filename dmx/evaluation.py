@@ -48,7 +48,10 @@ def evaluate(
         kl: also the mean over tokens of KL(float || quantised), in nats.
         tasks: names or files of multiple-choice tasks: see dmx.tasks.  task_limit: only so many questions of each.
         unit: a unit of mxsim.UNITS or its TOML file: every assigned linear is computed by it, bit for bit.
-    Returns: {"perplexity", "tokens", "windows", "context", "protocol", "text", "kl_to_float", "tasks", "unit"}.
+            promote_every: see dmx.unit_linear.apply_unit.
+    Returns: {"perplexity", "tokens", "windows", "context", "protocol", "text", "kl_to_float", "tasks", "unit", "fake_quantisation"}; the
+        last, with a unit, says how far that is from fake quantisation: its perplexity on the same tokens, and the relative difference of
+        the linears' outputs.
     Raises: DmxError for input that does not fit together.
     """
     loaded = load_model(model)
@@ -82,6 +85,11 @@ def evaluate(
 
             scored = score_tasks(loaded.module, loaded.need_tokenizer(), tasks, limit=task_limit, progress=progress)
             scores = {name: score.to_json() for name, score in scored.items()}
+        distance = applied.relative_difference if unit is not None else None
+    beside = None
+    if unit is not None:
+        fake = evaluate(loaded, chosen, text=tokens, kl=False, progress=progress)
+        beside = {"perplexity": fake["perplexity"], "relative_difference_of_outputs": distance}
     mean = loss / tokens.scored_tokens
     return {
         "perplexity": math.exp(mean) if mean < 700 else math.inf,
@@ -93,6 +101,7 @@ def evaluate(
         "kl_to_float": (divergence / tokens.scored_tokens if chosen is not None else 0.0) if kl else None,
         "tasks": scores,
         "unit": unit,
+        "fake_quantisation": beside,
     }
 
 

@@ -1,0 +1,157 @@
+"""An assignment computed by a matrix unit's own bits: every assigned linear is mxsim.matmul of quantised input and weight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+import mxsim
+from dmx.models import LoadedModel, load_model
+from dmx.quantised_linear import check_fits
+from dmx.quantisers import as_numpy
+from mxsim.assignment import Assignment
+from mxsim.storage_formats import WIDE
+from mxsim.tensor import MXTensor
+from mxsim.units.spec import MatmulUnit
+
+Operand = MXTensor | npt.NDArray[Any]
+
+
+def quantised_operand(x: torch.Tensor, format: str, policy: str) -> Operand:
+    """(rows, K) -> an MX tensor blocked along K; a bfloat16 array for the wide type."""
+    values = as_numpy(x)
+    if format == WIDE:
+        return values.astype(ml_dtypes.bfloat16)
+    return mxsim.quantize(values, format, policy=policy)
+
+
+def operand_values(operand: Operand) -> npt.NDArray[np.float32]:
+    """The numbers that an operand stands for."""
+    return operand.dequantize() if isinstance(operand, MXTensor) else operand.astype(np.float32)
+
+
+class UnitApplied:
+    """A module whose assigned linears are computed by a unit. undo() or leaving the context gives the module back as it was.
+
+    Weights are quantised once. The bias is added in float32 to the unit's output. Gradients do not flow.
+    """
+
+    def __init__(
+        self,
+        linears: Mapping[str, nn.Linear],
+        assignment: Assignment,
+        unit: MatmulUnit,
+        stored_dtypes: Mapping[str, torch.dtype],
+    ) -> None:
+        self.assignment, self.unit = assignment, unit
+        self._forwards: dict[nn.Linear, Any] = {}
+        self._computed: dict[nn.Linear, Callable[[torch.Tensor], torch.Tensor]] = {}
+        self._input: torch.Tensor | None = None
+        self._operands: dict[str, Operand] = {}
+        self._squares = {"difference": 0.0, "fake": 0.0}
+        for pair in assignment.layers.values():
+            unit.path_for(_path_format(pair.activation), _path_format(pair.weight))
+        for name, pair in assignment.layers.items():
+            linear = linears[name]
+            weight = linear.weight.detach()
+            operand = quantised_operand(weight.to(stored_dtypes.get(name, weight.dtype)), pair.weight, assignment.policy)
+            self._computed[linear] = self._by_unit(operand, pair.activation, linear.bias)
+        for linear, computed in self._computed.items():
+            self._forwards[linear] = linear.__dict__.get("forward")
+            linear.forward = computed  # type: ignore[method-assign, assignment]
+
+    def _by_unit(self, weight: Operand, format: str, bias: torch.Tensor | None) -> Callable[[torch.Tensor], torch.Tensor]:
+        values = operand_values(weight)
+        offset = None if bias is None else bias.detach().float()
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            operand = self._operand(x, format)
+            product = mxsim.matmul(operand, weight.T, unit=self.unit)
+            self._compare(product, operand_values(operand) @ values.T)
+            out = torch.from_numpy(product).to(x.device)
+            out = out if offset is None else out + offset
+            return out.to(x.dtype).reshape(*x.shape[:-1], out.shape[-1])
+
+        return forward
+
+    def _operand(self, x: torch.Tensor, format: str) -> Operand:
+        """Linears that share an input share its quantised form."""
+        if x is not self._input:
+            self._input, self._operands = x, {}
+        if format not in self._operands:
+            self._operands[format] = quantised_operand(x.detach().reshape(-1, x.shape[-1]), format, self.assignment.policy)
+        return self._operands[format]
+
+    def _compare(self, product: npt.NDArray[np.float32], fake: npt.NDArray[np.float32]) -> None:
+        difference = product.astype(np.float64) - fake
+        self._squares["difference"] += float(np.square(difference).sum())
+        self._squares["fake"] += float(np.square(fake, dtype=np.float64).sum())
+
+    @property
+    def relative_difference(self) -> float:
+        """The unit's outputs against float32 products of the same quantised operands: root of the summed squares, relative. NaN before
+        any output."""
+        fake = self._squares["fake"]
+        return math.sqrt(self._squares["difference"] / fake) if fake else math.nan
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """The float model, for the time of the block."""
+        self._restore()
+        try:
+            yield
+        finally:
+            for linear in self._forwards:
+                linear.forward = self._computed[linear]  # type: ignore[method-assign, assignment]
+
+    def _restore(self) -> None:
+        for linear, forward in self._forwards.items():
+            if forward is None:
+                linear.__dict__.pop("forward", None)
+            else:
+                linear.forward = forward  # type: ignore[method-assign]
+
+    def undo(self) -> None:
+        """Give the module its own arithmetic back. A second call does nothing."""
+        self._restore()
+        self._forwards, self._computed = {}, {}
+        self._input, self._operands = None, {}
+
+    def __enter__(self) -> UnitApplied:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.undo()
+
+
+def _path_format(format: str) -> str:
+    return "bf16" if format == WIDE else format
+
+
+def apply_unit(
+    model: LoadedModel | nn.Module, assignment: Assignment, unit: str | Path | MatmulUnit, promote_every: int | None = None
+) -> UnitApplied:
+    """Put a live module under an assignment, its linears computed by a unit, in place.
+
+    Args: unit: a name of mxsim.UNITS, a unit's TOML file, or the unit.  promote_every: it starts from zero every so many elements of K and
+        its results are added up in FP32, as kernels without fast accumulation do.
+    Raises: DmxError where a layer of the assignment is not a linear of the module; MxsimError where the unit does not take a pair.
+    """
+    from mxsim.units.toml import load_unit
+
+    loaded = load_model(model)
+    check_fits(loaded, assignment)
+    described = unit if isinstance(unit, MatmulUnit) else load_unit(unit)
+    if promote_every is not None:
+        described = described.promoted(promote_every)
+    return UnitApplied(loaded.linears, assignment, described, loaded.stored_dtypes)
