@@ -108,6 +108,8 @@ def evaluate(
 def report_text(model: LoadedModel, text: str | Path | None, *, part: str = "all", context: int | None = None) -> TokenText:
     """The tokens to report on: a file's, or the embedded model's own report text."""
     if text is None:
+        if model.source != "embedded":
+            raise DmxError(f"no text to measure {model.name!r} on: pass one (--text); only the embedded model brings its own")
         from dmx import reference
 
         return tokenize(model, reference.text("report"), name="embedded world, report", context=context, part=part)
