@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -37,27 +38,38 @@ SAFETENSORS_DTYPES = {
 }
 
 
-class Sliceable(Protocol):
-    """Anything that gives an array for a slice of its first axis."""
-
-    def __getitem__(self, index: slice, /) -> npt.NDArray[Any]: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredArray:
-    """An array in a file, of which no more is read than is asked for."""
+    """An array in a file, of which no more is read than is asked for. Read, not mapped: mapped pages count as the reader's memory."""
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    data: Sliceable
+    path: Path
+    offset: int  #: bytes before its first element
+    mapped: npt.NDArray[Any] | None = None  #: the array itself, where its rows do not lie one after the other
 
     def __getitem__(self, index: slice) -> npt.NDArray[Any]:
-        return self.data[index]
+        """Rows of the first axis. Raises: MxsimError where the file ends early."""
+        if self.mapped is not None:
+            return self.mapped[index]
+        start, stop, _ = index.indices(self.shape[0])
+        return self._read(start * self._row_bytes, (max(stop - start, 0), *self.shape[1:]))
 
     def read(self) -> npt.NDArray[Any]:
         """The whole array."""
-        return self.data[:] if self.shape else np.asarray(self.data)
+        return self._read(0, self.shape) if self.mapped is None else np.asarray(self.mapped)
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape[1:])
+
+    def _read(self, start: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        size = self.dtype.itemsize * math.prod(shape)
+        raw = np.fromfile(self.path, np.uint8, size, offset=self.offset + start)
+        if raw.size != size:
+            raise MxsimError(f"{self.path} ends inside {self.name!r}: it is shorter than its header says")
+        return raw.view(self.dtype).reshape(shape)
 
 
 @contextmanager
@@ -78,7 +90,10 @@ def open_arrays(path: Path) -> Iterator[tuple[list[StoredArray], dict[str, str]]
         except (SafetensorError, OSError) as error:
             raise MxsimError(f"{path} is not a safetensors file that can be read: {error}") from None
         with file:
-            yield [_slice(name, file) for name in sorted(file.keys())], dict(file.metadata() or {})
+            offsets = _offsets(path)
+            arrays = [_stored(name, file, path, offsets[name]) for name in sorted(file.keys())]
+            metadata = dict(file.metadata() or {})
+        yield arrays, metadata
     else:
         raise MxsimError(f"{path} ends in {path.suffix or 'nothing'}: .npy and .safetensors files can be read")
 
@@ -88,15 +103,28 @@ def _npy(path: Path) -> StoredArray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise MxsimError(f"{path} is not a .npy file that can be read: {error}") from None
-    return StoredArray(name=path.stem, shape=array.shape, dtype=array.dtype, data=array)
+    if not isinstance(array, np.memmap):
+        raise MxsimError(f"{path} is an archive of arrays: save the array by itself with numpy.save")
+    rows = bool(array.flags.c_contiguous and array.dtype.isnative)
+    return StoredArray(
+        name=path.stem, shape=array.shape, dtype=array.dtype, path=path, offset=int(array.offset), mapped=None if rows else array
+    )
 
 
-def _slice(name: str, file: Any) -> StoredArray:
+def _offsets(path: Path) -> dict[str, int]:
+    """Where each tensor of a safetensors file that the library has checked begins."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__"}
+
+
+def _stored(name: str, file: Any, path: Path, offset: int) -> StoredArray:
     view = file.get_slice(name)
     stored = view.get_dtype()
     if stored not in SAFETENSORS_DTYPES:
         raise MxsimError(f"tensor {name!r} has dtype {stored}: known are {', '.join(SAFETENSORS_DTYPES)}")
-    return StoredArray(name=name, shape=tuple(view.get_shape()), dtype=np.dtype(SAFETENSORS_DTYPES[stored]), data=view)
+    return StoredArray(name=name, shape=tuple(view.get_shape()), dtype=np.dtype(SAFETENSORS_DTYPES[stored]), path=path, offset=offset)
 
 
 @contextmanager
@@ -135,25 +163,19 @@ class SafetensorsWriter:
         with path.open("wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
             file.truncate(start + offset)
-        self._arrays: dict[str, npt.NDArray[Any]] = {}
-        for name, (dtype, shape) in tensors.items():
-            begin, end = header[name]["data_offsets"]
-            if begin == end:
-                self._arrays[name] = np.empty(shape, dtype)
-            else:
-                raw = np.memmap(path, np.uint8, "r+", start + begin, (end - begin,))
-                self._arrays[name] = raw.view(dtype).reshape(shape)
+        self._places = {name: (start + header[name]["data_offsets"][0], *tensors[name]) for name in tensors}
+        self._file = path.open("r+b")
 
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        """The tensor's place in the file, to be written to."""
-        return self._arrays[name]
+    def write(self, name: str, part: npt.NDArray[Any], start: int = 0) -> None:
+        """Put rows of a tensor's first axis in their place, from row `start` on; or a tensor without axes."""
+        offset, dtype, shape = self._places[name]
+        if part.dtype != dtype or part.shape[1:] != shape[1:] or (shape and start + len(part) > shape[0]):
+            raise ValueError(f"{name} is {dtype} {shape}: {part.dtype} {part.shape} at row {start} does not fit")
+        self._file.seek(offset + start * dtype.itemsize * math.prod(shape[1:]))
+        self._file.write(np.ascontiguousarray(part).view(np.uint8).data if part.size and part.ndim else part.tobytes())
 
-    def close(self) -> None:
-        """Hand everything to the file."""
-        for array in self._arrays.values():
-            base = array
-            while not isinstance(base, np.memmap) and isinstance(base.base, np.ndarray):
-                base = base.base
-            if isinstance(base, np.memmap):
-                base.flush()
-        self._arrays.clear()
+    def __enter__(self) -> SafetensorsWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +52,12 @@ def command(
         tensors=tensors or (),
     )
     with tqdm(desc=f"quantising to {format}", unit=" elements", unit_scale=True, delay=2) as bar:
-        errors, copied = quantize_file(source, output, request, bar.update)
+
+        def advance(count: int, total: int) -> None:
+            bar.total = total
+            bar.update(count)
+
+        errors, copied = quantize_file(source, output, request, advance)
     if as_json:
         print(json.dumps({"output": str(output), "tensors": [e.as_json() for e in errors], "copied": copied}, indent=2))
     else:
@@ -67,13 +71,14 @@ def report(errors: list[QuantizationError]) -> str:
         [
             e.name,
             " x ".join(map(str, e.shape)),
-            "exact" if e.snr_db is None else f"{e.snr_db:.2f}" if math.isfinite(e.snr_db) else str(e.snr_db),
+            "exact" if e.snr_db is None else f"{e.snr_db:.2f}",
             f"{e.max_error:.4g}",
             f"{100 * e.saturated / max(e.elements, 1):.3f}",
             f"{100 * e.flushed / max(e.elements, 1):.3f}",
             str(e.nonfinite),
+            str(e.lost),
         ]
         for e in errors
     ]
-    head = ["tensor", "shape", "SNR dB", "max error", "saturated %", "flushed %", "non-finite"]
-    return table(head, rows, right=range(2, 7))
+    head = ["tensor", "shape", "SNR dB", "max error", "saturated %", "flushed %", "non-finite", "lost to it"]
+    return table(head, rows, right=range(2, 8))

@@ -49,7 +49,7 @@ def amax_bits(x: Float32Blocks, b: int) -> np.int32:
 
 
 @njit(inline="always")
-def block_amax(x: Float32Blocks, b: int) -> np.int32:
+def block_amax(x: Float32Blocks, b: int) -> Any:
     """The same, the quicker way where the block's size has one."""
     return largest_bits(x, b) if x.shape[1] == LANES else amax_bits(x, b)
 
