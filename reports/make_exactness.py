@@ -116,9 +116,11 @@ def recorded_exhaustive() -> str:
     lines = [f"| {name} | {', '.join(run['seconds'][name])} | {taken / 60:.1f} |" for name, taken in seconds.items()]
     return (
         "## Encode: all 2^32 float32 patterns\n\n"
-        f"Not run again here: `{run['command']}` passed {run['passed']} tests on {run['date']}, each all 2^32 patterns of an element format under "
-        f"one rounding, in {sum(seconds.values()) / 60:.0f} minutes on one busy core. No pattern differed from the exact oracle, nor from ml_dtypes "
-        "(nearest_even, floating elements).\n\n| element | roundings | minutes |\n|---|---|---:|\n" + "\n".join(lines) + "\n"
+        f"Not run again here: the {run['passed']} tests of `{run['command']}` passed on {run['date']}, each over all 2^32 patterns of an "
+        f"element format under one rounding, in {sum(seconds.values()) / 60:.0f} minutes on one busy core. No pattern differed from "
+        "the exact oracle, nor from ml_dtypes (nearest_even, floating elements).\n\n| element | roundings | minutes |\n|---|---|---:|\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 
