@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dmx.models import LoadedModel as LoadedModel
     from dmx.models import load_model as load_model
     from dmx.quantised_linear import apply as apply
+    from dmx.search import search as search
 
 _HOME = {
     "DmxError": "dmx.errors",
@@ -26,6 +27,7 @@ _HOME = {
     "apply": "dmx.quantised_linear",
     "evaluate": "dmx.evaluation",
     "load_model": "dmx.models",
+    "search": "dmx.search",
 }
 
 __all__ = [*_HOME]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array, vstack
 
 from dmx.budget import Constraint
@@ -45,3 +45,23 @@ def best_choice(scores: npt.NDArray[np.float64], constraints: Sequence[Constrain
             return choice
     together = " and ".join(one.budget.text for one in constraints)
     raise DmxError(f"no choice of formats meets {together} together: loosen one of them")
+
+
+def shadow_prices(scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) -> npt.NDArray[np.float64]:
+    """What more of each budget is worth: loss saved per budget's worth, at the best fractional choice.
+
+    Args: scores: (decisions, pairs).  Returns: (constraints,), none below 0; 0 where a budget does not bind.
+    """
+    decisions, pairs = scores.shape
+    spread = float(np.ptp(scores)) or 1.0
+    result = linprog(
+        scores.reshape(-1) / spread,
+        A_ub=np.array([one.costs.reshape(-1) / one.limit for one in constraints]),
+        b_ub=np.array([1 - one.fixed / one.limit for one in constraints]),
+        A_eq=np.kron(np.eye(decisions), np.ones(pairs)),
+        b_eq=np.ones(decisions),
+        bounds=(0, 1),
+    )
+    if result.status != 0:
+        return np.zeros(len(constraints))
+    return np.asarray(np.maximum(-result.ineqlin.marginals, 0) * spread, np.float64)

@@ -88,10 +88,12 @@ class RelaxedModel:
         *,
         policy: str = "ocp",
         stored_dtypes: Mapping[str, torch.dtype] | None = None,
+        relaxation: str = "mix",
     ) -> None:
         self.names = tuple(linears)
         self.formats = tuple(formats)
         self.policy = policy
+        self.relaxation = relaxation
         self.degrees = torch.zeros(len(self.names), 2, len(self.formats) - 1)
         self._linears = dict(linears)
         self._forwards: dict[str, Any] = {}

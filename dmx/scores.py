@@ -1,0 +1,106 @@
+"""First-order scores: what each step of the ladder is worth, from the loss's gradient along the way from all-low to all-high."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dmx.calibration import Calibration
+from dmx.decisions import DecisionSpace
+from dmx.errors import DmxError
+from dmx.relax import RelaxedModel
+
+#: Places on the way, as shares of it.
+PATH = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def degree_gradient(
+    model: RelaxedModel, calibration: Calibration, degrees: torch.Tensor, index: torch.Tensor
+) -> tuple[torch.Tensor, float]:
+    """d loss / d degrees at some degrees, on the windows of these indices.
+
+    Args: model: entered.  degrees: (linears, 2, formats - 1).  Returns: the gradient, of that shape, and the loss.
+    Raises: DmxError where the loss is not finite.
+    """
+    model.degrees = degrees.detach().clone().requires_grad_()
+    loss = calibration.loss(index)
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise DmxError(f"the loss is {value} on windows {index.tolist()}: {where_not_finite(calibration, index)}")
+    loss.backward()
+    gradient = model.degrees.grad
+    model.degrees = degrees.detach()
+    model.forget()
+    if gradient is None:
+        raise DmxError("the loss does not depend on any searched linear: the module does not call them in its forward pass")
+    return gradient, value
+
+
+def path_gradient(model: RelaxedModel, calibration: Calibration, batch_windows: int, seed: int) -> torch.Tensor:
+    """The mean gradient along the straight way from the ladder's foot to its top, other batches at each place.
+
+    Returns: (linears, 2, formats - 1).
+    """
+    steps = model.degrees.shape[-1]
+    places = [step + share for step in range(steps) for share in PATH]
+    total = torch.zeros_like(model.degrees)
+    for i, place in enumerate(places):
+        degrees = (place - torch.arange(steps, dtype=torch.float32)).clamp(0, 1).expand_as(total)
+        total += degree_gradient(model, calibration, degrees, calibration.sample(batch_windows, seed, -1 - i))[0]
+    return total / len(places)
+
+
+def pair_scores(space: DecisionSpace, gradient: torch.Tensor) -> npt.NDArray[np.float64]:
+    """The predicted loss of every pair of every decision, relative to the lowest formats': sums of the steps' gradients.
+
+    Args: gradient: (linears, 2, formats - 1), linears in the order of space.layers.  Returns: (decisions, pairs).
+    """
+    by_decision = decision_sums(space, gradient).double().numpy()
+    climbed = np.concatenate([np.zeros((*by_decision.shape[:2], 1)), by_decision.cumsum(-1)], -1)
+    rungs = np.array([space.rungs(pair) for pair in range(len(space.pairs))])
+    return np.asarray(climbed[:, 0, rungs[:, 0]] + climbed[:, 1, rungs[:, 1]], np.float64)
+
+
+def decision_sums(space: DecisionSpace, per_layer: torch.Tensor) -> torch.Tensor:
+    """(linears, ...) -> (decisions, ...): sums over the layers that decide together."""
+    sums = torch.zeros(len(space.decisions), *per_layer.shape[1:], dtype=per_layer.dtype)
+    return sums.index_add_(0, decision_of_layer(space), per_layer.detach().cpu())
+
+
+def decision_of_layer(space: DecisionSpace) -> torch.Tensor:
+    """(linears,) int64: the decision that each layer belongs to, in the order of space.layers."""
+    return torch.tensor([d for d, decision in enumerate(space.decisions) for _ in decision.layers])
+
+
+def layer_degrees(space: DecisionSpace, choice: Sequence[int] | npt.NDArray[np.int64]) -> torch.Tensor:
+    """(linears, 2, formats - 1) degrees of 0 and 1 for a choice of pairs."""
+    steps = len(space.formats) - 1
+    degrees = torch.zeros(len(space.decisions), 2, steps)
+    for (d, index), operand in product(enumerate(choice), (0, 1)):
+        degrees[d, operand, : space.rungs(int(index))[operand]] = 1.0
+    return degrees[decision_of_layer(space)]
+
+
+def where_not_finite(calibration: Calibration, index: torch.Tensor) -> str:
+    """Which module first gives a value that is not finite, in words."""
+    found: list[str] = []
+    names = {module: name for name, module in calibration.model.module.named_modules()}
+
+    def look(module: torch.nn.Module, _: object, output: object) -> None:
+        if isinstance(output, torch.Tensor) and not found and not bool(torch.isfinite(output).all()):
+            found.append(names[module])
+
+    handles = [module.register_forward_hook(look) for module in names if not list(module.children())]
+    try:
+        with torch.no_grad():
+            calibration.loss(index)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return (
+        f"the first values that are not finite come out of {found[0]!r}" if found else "every module's output is finite but the loss is not"
+    )

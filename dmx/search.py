@@ -1,0 +1,243 @@
+"""dMX: the search for the format of every layer under a budget. Start, anneal, repair, refine; every stage saved, so that it resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from dmx.budget import Budget, Constraint, Scenario, achieved, constraints
+from dmx.calibration import Calibration
+from dmx.decisions import DecisionSpace, decision_space
+from dmx.errors import DmxError
+from dmx.knapsack import best_choice
+from dmx.models import LoadedModel, load_model
+from dmx.refinement import Measure, refine
+from dmx.relax import RelaxedModel
+from dmx.scores import pair_scores, path_gradient
+from dmx.search_config import SearchConfig, preset
+from dmx.search_state import SearchState
+from dmx.text import TokenText, read_text, tokenize
+from dmx.training import Training
+from mxsim.assignment import Assignment
+
+#: Tokens of a window, where nothing else is asked for and the model allows more.
+SEARCH_CONTEXT = 512
+
+
+def search(
+    model: str | Path | nn.Module | LoadedModel | None = None,
+    budget: str | Budget | Sequence[str | Budget] = "bits=5.0",
+    *,
+    config: SearchConfig | str = "default",
+    text: str | Path | TokenText | None = None,
+    part: str = "all",
+    scenario: Scenario | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    folder: str | Path | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Assignment:
+    """Find the formats of a model's linears that lose the least within a budget.
+
+    Args:
+        model: see dmx.load_model.
+        budget: "bits=5.0", "bytes=3e6", "energy=0.6x" (of all-BF16), "latency=2e-4" (seconds), a Budget, or several of them.
+        config: a SearchConfig or the name of a preset, "default" or "paper"; settings change single ones of it: steps=100, seed=1.
+        text: what the search looks at: a UTF-8 file or tokens; None is the embedded model's search text.  part: "all", or the "first" or
+            "second" half.
+        scenario: device and phases for budgets given as text, and for what is reported as achieved.
+        only, skip: patterns over the names of linears, as in a shell.
+        folder: where assignment.json, trajectory.json and the state to resume from go; an interrupted search goes on from there.
+    Returns: an Assignment that meets every budget; its `search` says how it was found, and what was left.
+    Raises: DmxError for a budget out of reach (with what can be reached) and for a loss that is not finite.
+    """
+    started = time.perf_counter()
+    chosen = (preset(config) if isinstance(config, str) else config).with_settings(settings)
+    loaded = load_model(model)
+    where = scenario or Scenario()
+    given = [budget] if isinstance(budget, str | Budget) else list(budget)
+    budgets = tuple(Budget.parse(one, where) if isinstance(one, str) else one for one in given)
+    space = decision_space(loaded, chosen.formats, tie=chosen.tie, apart=chosen.apart, only=only, skip=skip)
+    limits = constraints(budgets, space, loaded.shape)
+    tokens = search_text(loaded, text, chosen, part=part)
+    asked = {
+        "model": loaded.sha256,
+        "text": [tokens.sha256, tokens.name, list(tokens.windows.shape)],
+        "config": chosen.to_json(),
+        "budgets": [one.to_json() for one in budgets],
+        "layers": list(space.layers),
+    }
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    state = SearchState.open(None if folder is None else Path(folder), key)
+    found = _Search(loaded, space, limits, tokens, chosen, state, progress).run()
+    assignment = Assignment(
+        layers=space.layer_pairs(found.choice),
+        skipped=space.skipped,
+        policy=chosen.policy,
+        budget=budgets[0].to_json() if len(budgets) == 1 else {"all_of": [one.to_json() for one in budgets]},
+    )
+    spent = achieved(assignment, loaded.shape, budgets[0].scenario)
+    result = Assignment(
+        layers=assignment.layers,
+        skipped=assignment.skipped,
+        policy=assignment.policy,
+        budget=assignment.budget,
+        achieved=spent,
+        search={
+            "method": "dmx",
+            "config": chosen.to_json(),
+            "model": {"name": loaded.name, "sha256": loaded.sha256},
+            "text": {"name": tokens.name, "sha256": tokens.sha256, "tokens": tokens.scored_tokens},
+            **found.told,
+            "seconds": state.seconds_before + time.perf_counter() - started,
+        },
+    )
+    if folder is not None:
+        result.save(Path(folder) / "assignment.json")
+        state.write_trajectory([decision.layers for decision in space.decisions])
+        state.finish()
+    return result
+
+
+def search_text(model: LoadedModel, text: str | Path | TokenText | None, config: SearchConfig, *, part: str = "all") -> TokenText:
+    """The windows a search looks at: evenly spread over the text, as many as make config.tokens."""
+    if isinstance(text, TokenText):
+        whole = text
+    else:
+        context = config.context or min(model.context, SEARCH_CONTEXT)
+        if text is None:
+            if model.source != "embedded":
+                raise DmxError(
+                    f"a search on {model.name!r} needs text to look at: pass --text FILE, a UTF-8 text like what the model is for"
+                )
+            from dmx import reference
+
+            whole = tokenize(model, reference.text("search"), name="embedded world, search", context=context, part=part)
+        else:
+            whole = tokenize(model, read_text(text), name=Path(text).name, context=context, part=part)
+    count = max(1, min(len(whole.windows), config.tokens // whole.windows.shape[1]))
+    spread = torch.linspace(0, len(whole.windows) - 1, count).long()
+    return TokenText(name=whole.name, sha256=whole.sha256, windows=whole.windows[spread])
+
+
+class _Found:
+    """A choice, and what is to be told of how it was found."""
+
+    def __init__(self, choice: npt.NDArray[np.int64], told: dict[str, Any]) -> None:
+        self.choice, self.told = choice, told
+
+
+class _Search:
+    """One search, its parts in hand."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        space: DecisionSpace,
+        limits: tuple[Constraint, ...],
+        tokens: TokenText,
+        config: SearchConfig,
+        state: SearchState,
+        progress: bool,
+    ) -> None:
+        self.space, self.limits, self.config, self.state, self.progress = space, limits, config, state, progress
+        self.calibration = Calibration(loaded, tokens, config.loss)
+        linears = loaded.linears
+        self.model = RelaxedModel(
+            {name: linears[name] for name in space.layers},
+            space.formats,
+            policy=config.policy,
+            stored_dtypes=loaded.stored_dtypes,
+            relaxation=config.relaxation,
+        )
+
+    def run(self) -> _Found:
+        config, state = self.config, self.state
+        if len(self.space.pairs) == 1:
+            return _Found(np.zeros(len(self.space.decisions), np.int64), {"note": "one format: nothing to search"})
+        with self.model:
+            path = self._path()
+            training = Training(self.space, self.limits, self.model, self.calibration, config, path)
+            state.restore(training)
+            training.run(state.save_training, self.progress)
+            measure = Measure(self.space, self.model, self.calibration, state.measured)
+            hardened = training.choice()
+            told: dict[str, Any] = {
+                "loss_before_hardening": measure.loss(training.soft_degrees()),
+                "loss_after_hardening": measure(hardened),
+                "spent_before_repair": self._shares(hardened),
+            }
+            choice, how = self._repaired(training, hardened, path, measure)
+            told |= {"repair": how, "loss_after_repair": measure(choice)}
+            if config.refine:
+                choice, exchanges = refine(
+                    choice,
+                    self.space,
+                    self.limits,
+                    self.model,
+                    self.calibration,
+                    measure,
+                    measurements=config.refine,
+                    batch_windows=config.batch_windows,
+                    seed=config.seed,
+                    save=state.save_measured,
+                    progress=self.progress,
+                )
+                told |= {"exchanges": exchanges, "loss_after_refinement": measure(choice)}
+        told["left_of_budget"] = {one.budget.text: one.left(choice) for one in self.limits}
+        told["left_because"] = self._why_left(choice)
+        return _Found(choice, told)
+
+    def _path(self) -> torch.Tensor | None:
+        """The gradient from foot to top, of which the start, the first prices and a repair are made."""
+        config = self.config
+        if config.start != "scores" and config.steering != "lagrangian" and not config.repair:
+            return None
+        if self.state.path is None:
+            self.state.path = path_gradient(self.model, self.calibration, config.batch_windows, config.seed)
+        return self.state.path
+
+    def _shares(self, choice: npt.NDArray[np.int64]) -> dict[str, float]:
+        return {one.budget.text: one.spent(choice) / one.limit for one in self.limits}
+
+    def _repaired(
+        self, training: Training, hardened: npt.NDArray[np.int64], path: torch.Tensor | None, measure: Measure
+    ) -> tuple[npt.NDArray[np.int64], str]:
+        """A choice within the budgets; with repair on, the best measured of the exact ones by offsets and by late and early gradients."""
+        met = all(one.is_met(hardened) for one in self.limits)
+        by_offsets = best_choice(pair_scores(self.space, training.margins()), self.limits)
+        if not self.config.repair:
+            return (hardened, "none needed") if met else (by_offsets, "budget exceeded: the highest offsets that fit")
+        candidates = {
+            "knapsack over offsets": by_offsets,
+            "knapsack over late gradients": best_choice(pair_scores(self.space, training.state.gradient), self.limits),
+        }
+        if met:
+            candidates["hardened as it was"] = hardened
+        if path is not None:
+            candidates["knapsack over the path's gradients"] = best_choice(pair_scores(self.space, path), self.limits)
+        best = min(candidates, key=lambda name: measure(candidates[name]))
+        self.state.save_measured()
+        return candidates[best], best
+
+    def _why_left(self, choice: npt.NDArray[np.int64]) -> str:
+        """Why what is left is not spent."""
+        here = np.arange(len(choice))
+        ups = [one.costs - one.costs[here, choice][:, None] for one in self.limits]
+        dearer = np.any([up > 1e-12 * one.limit for up, one in zip(ups, self.limits, strict=True)], axis=0)
+        fits = np.all([up <= one.limit * (1 + 1e-12) - one.spent(choice) for up, one in zip(ups, self.limits, strict=True)], axis=0)
+        if not dearer.any():
+            return "every decision has its dearest pair"
+        if not (dearer & fits).any():
+            return "no single dearer pair fits in what is left"
+        return "dearer pairs would fit, but none was found to lower the loss"

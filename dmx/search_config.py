@@ -1,0 +1,115 @@
+"""Every setting of a search, in one place with one set of defaults; the command line, Python and configuration files all use it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+from dmx.errors import DmxError
+from mxsim.errors import unknown_name
+from mxsim.policies import POLICIES
+
+#: setting -> what it may be
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "relaxation": ("mix", "monotone", "floored"),
+        "start": ("scores", "middle", "zero"),
+        "loss": ("kl", "ce"),
+        "steering": ("lagrangian", "two_sided", "one_sided"),
+        "optimizer": ("adam", "sgd"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
+    """How a search runs. The defaults are ours; PRESETS["paper"] is the method as published, its learned rotations left out."""
+
+    formats: tuple[str, ...] = ("mxfp4_e2m1", "mxfp8_e4m3")  #: the ladder
+    policy: str = "ocp"  #: how values are converted, a name of mxsim.POLICIES
+    tie: bool = False  #: q/k/v and gate/up decide together
+    apart: bool = True  #: weight and input formats are chosen each for itself
+    relaxation: str = "mix"  #: of neighbouring formats' values; or exponent and significand bits that slide: monotone, floored (paper)
+    start: str = "scores"  #: from the loss's gradients along the way from low to high; or every layer in the middle, or at offset zero
+    loss: str = "ce"  #: next-token cross-entropy, or KL(float || model)
+    steering: str = (
+        "lagrangian"  #: to the budget: shadow prices, and offsets kept at the budget; or a penalty on both sides, or above only (paper)
+    )
+    strength: float = 5.0  #: of the two penalties: loss per bit of excess (other budgets: per quarter of their range)
+    optimizer: str = "adam"  #: of the offsets, or sgd with Nesterov momentum
+    learning_rate: float = 0.05
+    momentum: float = 0.9  #: sgd: Nesterov's; adam: the first moment's
+    steps: int = 48
+    batch_windows: int = 8  #: windows a step
+    tokens: int = 32768  #: of the search text that are looked at
+    context: int | None = None  #: tokens of a window; the model's longest, at most 512, when None
+    level: float = 0.4  #: temperature while it is held
+    hold: float = 0.5  #: share of the steps for which it is held
+    rise: float = 50.0  #: how many times sharper the last step is
+    gradient_clip: float = 0.0  #: largest norm of the offsets' gradient; 0 is none
+    repair: bool = True  #: end with an exact choice that meets the budget; False: only where the budget is exceeded
+    refine: int = 32  #: exchanges between decisions that are measured, and kept where the loss falls; 0 is none
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise unknown_name(name, getattr(self, name), allowed)
+        POLICIES[self.policy]
+        for name in ("steps", "batch_windows", "tokens"):
+            if getattr(self, name) < 1:
+                raise DmxError(f"{name} is {getattr(self, name)}: pass a whole number of at least 1")
+        for name in ("learning_rate", "level", "rise"):
+            if not getattr(self, name) > 0:
+                raise DmxError(f"{name} is {getattr(self, name)}: pass a number above 0")
+        if not 0 <= self.hold <= 1:
+            raise DmxError(f"hold is {self.hold}: pass a share of the steps, 0 to 1")
+        if self.refine < 0:
+            raise DmxError(f"refine is {self.refine}: pass a number of measurements, 0 for none")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "formats": list(self.formats)}
+
+    def with_settings(self, settings: Mapping[str, Any]) -> SearchConfig:
+        """The same with some settings changed. Raises: UnknownNameError for a setting that there is not."""
+        known = [field.name for field in fields(self)]
+        for name in settings:
+            if name not in known:
+                raise unknown_name("setting", name, known)
+        given = {name: tuple(value) if name == "formats" else value for name, value in settings.items()}
+        changed: dict[str, Any] = given
+        return dataclasses.replace(self, **changed)
+
+
+#: The published method (arXiv 2606.04115), without its rotations: a scalar a layer for weights and inputs alike, from offset zero.
+PAPER = SearchConfig(
+    apart=False,
+    relaxation="floored",
+    start="zero",
+    loss="ce",
+    steering="one_sided",
+    strength=5.0,
+    optimizer="sgd",
+    learning_rate=1.0,
+    momentum=0.99,
+    steps=400,
+    batch_windows=8,
+    level=0.4,
+    hold=0.6,
+    rise=50.0,
+    gradient_clip=1.0,
+    repair=False,
+    refine=0,
+)
+
+PRESETS: Mapping[str, SearchConfig] = MappingProxyType({"default": SearchConfig(), "paper": PAPER})
+
+
+def preset(name: str) -> SearchConfig:
+    """The settings of a name. Raises: UnknownNameError."""
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return PRESETS[name]
