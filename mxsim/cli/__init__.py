@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mxsim.cli import cost, formats, hardware, quantize, validate
+from mxsim.cli import cost, formats, hardware, matmul, quantize, units, validate
 from mxsim.errors import MxsimError
 from mxsim.version import VERSION
 
@@ -38,7 +38,15 @@ def options(
     """Bit-exact Microscaling (MX) formats, matrix units and costs."""
 
 
-for name, module in (("formats", formats), ("hardware", hardware), ("quantize", quantize), ("cost", cost), ("validate", validate)):
+for name, module in (
+    ("formats", formats),
+    ("hardware", hardware),
+    ("quantize", quantize),
+    ("cost", cost),
+    ("validate", validate),
+    ("units", units),
+    ("matmul", matmul),
+):
     app.command(name, epilog=module.EXAMPLES)(module.command)
 
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from mxsim.errors import MxsimError
 from mxsim.tensor import MXTensor
-from mxsim.units import engine
+from mxsim.units import engine, fast
 from mxsim.units.operands import OPERANDS, PLAIN, Operand, OperandFormat
+from mxsim.units.presets import UNITS
 from mxsim.units.spec import OUTPUTS, MatmulUnit, UnitPath
 
 _OUT_DTYPES: dict[str, Any] = {"fp32": np.float32, "fp16": np.float16}
@@ -46,7 +47,7 @@ def matmul(
     described = _unit(unit)
     if out not in OUTPUTS:
         raise MxsimError(f"out is {out!r}: write {' or '.join(OUTPUTS)}")
-    fa, fb = _format(a, "a", in_format), _format(b, "b", in_format)
+    fa, fb = operand_format(a, "a", in_format), operand_format(b, "b", in_format)
     path = described.path_for(fa.name, fb.name, out)
     M, K, N = _shape(a, b)
     left, right = _operand(a, fa, "a", 1, path), _operand(b, fb, "b", 0, path)
@@ -57,8 +58,22 @@ def matmul(
             np.copyto(result, addend)
             engine.set_nan(result, path.nan)
     elif result.size:
-        engine.run(path, left, right, addend, result)
+        fast.run(path, left, right, addend, result)
     return _tensor_scaled(result, a, b, path)
+
+
+def exact_product(
+    a: MXTensor | npt.NDArray[Any],
+    b: MXTensor | npt.NDArray[Any],
+    c: npt.NDArray[Any] | None = None,
+    out: str = "fp32",
+    in_format: str | None = None,
+) -> npt.NDArray[Any] | None:
+    """What mx_exact gives; None for operands that it does not take (AMD's fnuz types)."""
+    exact = UNITS["mx_exact"]
+    fa, fb = operand_format(a, "a", in_format), operand_format(b, "b", in_format)
+    known = any((x, y, z) == (fa.name, fb.name, out) for x, y, z, _ in exact.pairs())
+    return matmul(a, b, exact, c, out, in_format) if known else None
 
 
 def _unit(unit: str | Path | MatmulUnit) -> MatmulUnit:
@@ -69,7 +84,8 @@ def _unit(unit: str | Path | MatmulUnit) -> MatmulUnit:
     return load_unit(unit)
 
 
-def _format(x: object, name: str, in_format: str | None) -> OperandFormat:
+def operand_format(x: object, name: str, in_format: str | None) -> OperandFormat:
+    """What an operand's elements are; see matmul."""
     if isinstance(x, MXTensor):
         return OPERANDS[x.format.name]
     if not isinstance(x, np.ndarray):

@@ -1,0 +1,62 @@
+"""A product of matrices in files: operands in, outputs to a .npy or .safetensors file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from mxsim.conversion import from_codes
+from mxsim.errors import MxsimError
+from mxsim.files import SafetensorsWriter, open_arrays, renamed_when_whole
+from mxsim.tensor import MXTensor
+
+
+def read_operand(path: Path, name: str | None = None, option: str = "--tensor") -> MXTensor | npt.NDArray[Any]:
+    """A matrix from a .npy file, or from a .safetensors file as `mxsim quantize` writes it.
+
+    Args: name: of the tensor, where the file holds several; option: what says so on the command line.
+    Returns: an MXTensor for NAME.codes with NAME.scales, an array otherwise. Two-byte raw elements of a .npy file are bfloat16.
+    Raises: MxsimError where there is no such tensor, or more than one.
+    """
+    with open_arrays(path) as (arrays, metadata):
+        stored = {array.name: array for array in arrays}
+        quantised = [n.removesuffix(".codes") for n in stored if n.endswith(".codes") and n.removesuffix(".codes") + ".scales" in stored]
+        parts = {n + suffix for n in quantised for suffix in (".codes", ".scales", ".tensor_scale")}
+        names = [*quantised, *(n for n in stored if n not in parts)]
+        if name is None and len(names) != 1:
+            raise MxsimError(f"{path} holds {len(names)} tensors ({', '.join(names[:8])}): say which with {option}")
+        chosen = name or names[0]
+        if chosen not in names:
+            raise MxsimError(f"{path} holds no tensor {chosen!r}: it holds {', '.join(names)}")
+        if chosen not in quantised:
+            array = np.asarray(stored[chosen].read())
+            return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
+        missing = [key for key in ("format", "axis", "block_size") if key not in metadata]
+        if missing:
+            raise MxsimError(f"{path} has no {', '.join(missing)} in its metadata: write it with mxsim quantize")
+        scale = stored.get(f"{chosen}.tensor_scale")
+        return from_codes(
+            np.asarray(stored[f"{chosen}.codes"].read()),
+            np.asarray(stored[f"{chosen}.scales"].read()),
+            metadata["format"],
+            axis=int(metadata["axis"]),
+            tensor_scale=None if scale is None else float(np.asarray(scale.read()).reshape(-1)[0]),
+            block_size=int(metadata["block_size"]),
+        )
+
+
+def write_output(path: Path, d: npt.NDArray[Any], metadata: dict[str, str]) -> None:
+    """D as a .npy file, or as the tensor "output" of a .safetensors file with metadata."""
+    if path.suffix not in (".npy", ".safetensors"):
+        raise MxsimError(f"the output {path} must end in .npy or .safetensors")
+    with renamed_when_whole(path) as temporary:
+        if path.suffix == ".npy":
+            with temporary.open("wb") as file:
+                np.save(file, d)
+        else:
+            with SafetensorsWriter(temporary, {"output": (d.dtype, d.shape)}, metadata) as writer:
+                writer.write("output", d, 0)
