@@ -35,9 +35,7 @@ class SearchConfig:
     relaxation: str = "mix"  #: of neighbouring formats' values; or exponent and significand bits that slide: monotone, floored (paper)
     start: str = "scores"  #: from the loss's gradients along the way from low to high; or every layer in the middle, or at offset zero
     loss: str = "ce"  #: next-token cross-entropy, or KL(float || model)
-    steering: str = (
-        "lagrangian"  #: to the budget: shadow prices, and offsets kept at the budget; or a penalty on both sides, or above only (paper)
-    )
+    steering: str = "lagrangian"  #: to the budget: shadow prices, offsets kept at the budget; or a penalty on both sides, or above (paper)
     strength: float = 5.0  #: of the two penalties: loss per bit of excess (other budgets: per quarter of their range)
     optimizer: str = "adam"  #: of the offsets, or sgd with Nesterov momentum
     learning_rate: float = 0.05
@@ -113,3 +111,26 @@ def preset(name: str) -> SearchConfig:
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     return PRESETS[name]
+
+
+def parse_settings(words: list[str]) -> dict[str, Any]:
+    """NAME=VALUE words as settings of the right types. Raises: DmxError for another form, UnknownNameError for another name."""
+    types = {field.name: type(getattr(PRESETS["default"], field.name)) for field in fields(SearchConfig)}
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise DmxError(f"setting {word!r} is not NAME=VALUE, such as steps=100")
+        if name not in types:
+            raise unknown_name("setting", name, types)
+        kind = types[name]
+        try:
+            if kind is bool:
+                found[name] = {"true": True, "false": False, "1": True, "0": False, "on": True, "off": False}[value.lower()]
+            elif kind is tuple:
+                found[name] = tuple(value.split(","))
+            else:
+                found[name] = int(value) if kind is type(None) else kind(value)
+        except (ValueError, KeyError) as error:
+            raise DmxError(f"setting {name}={value!r} is not a {'whole number' if kind in (int, type(None)) else kind.__name__}") from error
+    return found

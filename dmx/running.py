@@ -1,0 +1,194 @@
+"""One run, start to end: from its specification to its record."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dmx.allocators import allocate
+from dmx.budget import Budget, Scenario, achieved, fitted
+from dmx.errors import DmxError
+from dmx.evaluation import evaluate
+from dmx.models import LoadedModel, load_model
+from dmx.records import DONE, FAILED, SCHEMA, Run
+from dmx.search import search
+from dmx.search_config import PRESETS
+from dmx.search_state import TRAJECTORY_FILE
+from dmx.text import TokenText, read_text, tokenize
+from mxsim.assignment import Assignment
+from mxsim.costing import price_workload
+from mxsim.devices.reader import load_device
+from mxsim.errors import MxsimError
+from mxsim.workload import Phase, build_workload
+
+#: method -> the preset it searches with
+SEARCHES = {"dmx": "default", "dmx_paper": "paper"}
+
+
+def record_of(run: Run, folder: Path) -> dict[str, Any]:
+    """Do a run. Whatever goes wrong with its input becomes a record that says so."""
+    head = {"schema": SCHEMA, "key": run.key, "specification": dict(run.specification), "environment": environment()}
+    try:
+        body = _done(run, folder)
+    except Exception as error:  # a sweep goes on whatever one run meets; the record keeps the error
+        known = isinstance(error, DmxError | MxsimError)
+        told = {"type": type(error).__name__, "message": str(error), "traceback": None if known else traceback.format_exc()}
+        return {**head, "status": FAILED, "error": told, "achieved": None, "quality": None, "assignment": None}
+    return {**head, "status": DONE, "error": None, **body}
+
+
+def environment() -> dict[str, str]:
+    """What ran it."""
+    packages = {name: version(name) for name in ("torch", "transformers", "numpy", "numba", "mxsim")}
+    return {"python": platform.python_version(), "platform": platform.platform(), "command": " ".join(sys.argv), **packages}
+
+
+@lru_cache(maxsize=2)
+def _model(place: str | None) -> LoadedModel:
+    return load_model(place)
+
+
+@lru_cache(maxsize=4)
+def _text(model_place: str | None, place: str | None, part: str, context: int | None, split: str) -> TokenText:
+    model = _model(model_place)
+    if place is None:
+        from dmx import reference
+
+        return tokenize(model, reference.text(split), name=f"embedded world, {split}", context=context, part=part)
+    return tokenize(model, read_text(place), name=Path(place).name, context=context, part=part)
+
+
+def search_tokens(run: Run) -> TokenText:
+    """The text that a run's search and scores look at."""
+    settings = run.specification["settings"]
+    return _text(run.places["model"], run.places["search_text"], settings["search_part"], settings["context"], "search")
+
+
+def report_tokens(run: Run) -> TokenText:
+    """The text that a run reports on."""
+    settings = run.specification["settings"]
+    text = _text(run.places["model"], run.places["report_text"], settings["report_part"], settings["context"], "report")
+    return text.first(settings["report_windows"])
+
+
+def _done(run: Run, folder: Path) -> dict[str, Any]:
+    asked = run.specification
+    model = _model(run.places["model"])
+    if model.sha256 != asked["model"]["sha256"]:
+        raise DmxError(f"model {model.name!r} is not the one the sweep was made for: its bytes changed; start a new sweep folder")
+    scenario = scenario_of(asked["settings"]["scenario"])
+    started = time.perf_counter()
+    assignment, trajectory = _assignment(run, model, scenario, folder)
+    searched = time.perf_counter()
+    tasks = {name: run.places.get(f"task:{name}") or name for name in asked["settings"]["tasks"]}
+    quality = evaluate(
+        model,
+        assignment,
+        text=report_tokens(run),
+        tasks=tuple(tasks.values()),
+        task_limit=asked["settings"]["task_limit"],
+    )
+    evaluated = time.perf_counter()
+    spent = achieved(assignment or _wide(model), model.shape, scenario)
+    return {
+        "assignment": assignment.to_json() if assignment else None,
+        "achieved": spent,
+        "costs": _costs(assignment or _wide(model), model, scenario),
+        "quality": {
+            "perplexity": quality["perplexity"],
+            "tokens": quality["tokens"],
+            "kl_to_float": quality["kl_to_float"],
+            "tasks": {name: quality["tasks"][place] for name, place in tasks.items()},
+        },
+        "trajectory": trajectory,
+        "timing": {"seconds_search": searched - started, "seconds_evaluate": evaluated - searched},
+    }
+
+
+def _wide(model: LoadedModel) -> Assignment:
+    return Assignment.uniform(model.linears, "bf16")
+
+
+def _assignment(run: Run, model: LoadedModel, scenario: Scenario, folder: Path) -> tuple[Assignment | None, dict[str, Any] | None]:
+    asked, settings = run.specification, run.specification["settings"]
+    method, formats = asked["method"], tuple(asked["formats"])
+    if method == "float":
+        return None, None
+    if method == "uniform" and asked["budget"] is None:
+        return Assignment.uniform(model.linears, formats[0], policy=asked["policy"]), None
+    budget = budget_of(asked["budget"])
+    if method in SEARCHES:
+        work = folder / "work" / run.key
+        changed = {"formats": formats, "policy": asked["policy"], "seed": asked["seed"], "tie": asked["tie"], "apart": asked["apart"]}
+        assignment = search(
+            model, budget, config=SEARCHES[method], text=search_tokens(run), folder=work, **{**changed, **settings["search"]}
+        )
+        trajectory = work / TRAJECTORY_FILE
+        found = json.loads(trajectory.read_text(encoding="utf-8")) if trajectory.is_file() else None
+        return assignment, found
+    assignment = allocate(
+        model,
+        method,
+        budget,
+        formats=formats,
+        tie=asked["tie"],
+        apart=asked["apart"],
+        policy=asked["policy"],
+        text=search_tokens(run),
+        tokens=settings["tokens"],
+        seed=asked["seed"],
+        cache=folder / "scores",
+    )
+    return assignment, None
+
+
+def budget_of(content: Mapping[str, Any]) -> Budget:
+    """The budget that Budget.to_json wrote."""
+    return Budget(
+        kind=content["kind"],
+        amount=content["amount"],
+        is_share=content["is_share"],
+        scenario=scenario_of(content),
+        bits_scales=content.get("bits_scales", "out"),
+        bits_weighting=content.get("bits_weighting", "plain"),
+    )
+
+
+def scenario_of(content: Mapping[str, Any]) -> Scenario:
+    """The scenario that Scenario.to_json wrote."""
+    return Scenario(
+        device=content["device"],
+        phases=tuple((Phase(kind=p["phase"], batch=p["batch"], context=p["context"]), p["times"]) for p in content["phases"]),
+        assume=tuple(content["assume"]),
+        kv_format=content["kv_format"],
+    )
+
+
+def _costs(assignment: Assignment, model: LoadedModel, scenario: Scenario) -> dict[str, Any] | None:
+    """Every layer's cost in the scenario's first phase."""
+    shape = model.shape
+    if shape is None or scenario.device is None:
+        return None
+    phase = fitted(scenario.phases[0][0], shape)
+    device = load_device(scenario.device, assume=list(scenario.assume))
+    report = price_workload(build_workload(shape, phase), device, assignment.layers, kv_format=scenario.kv_format)
+    kept = ("name", "macs", "weight_bytes", "dram_bytes", "energy_pj", "latency_s")
+    terms = ("mac", "sram", "dram", "quantise", "static")
+    layers = []
+    for layer in report.layers:
+        row = layer.to_json()
+        layers.append({name: row[name] for name in kept} | {"energy_by_term_pj": {term: row[f"energy_{term}_pj"] for term in terms}})
+    return {"device": scenario.device, "phase": {"kind": phase.kind, "batch": phase.batch, "context": phase.context}, "layers": layers}
+
+
+def default_settings(method: str) -> dict[str, Any]:
+    """The settings a search method runs with unless it is told otherwise, for its record."""
+    return PRESETS[SEARCHES[method]].to_json() if method in SEARCHES else {}

@@ -1,0 +1,178 @@
+"""Many runs: every method at every budget and seed, each once. What is done is never done again, and what fails does not stop the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from dmx.allocators import METHODS
+from dmx.budget import Budget, Scenario, constraint
+from dmx.decisions import decision_space
+from dmx.engines import engine
+from dmx.errors import DmxError
+from dmx.models import load_model
+from dmx.records import DONE, Run, code_sha256, is_done, read_record, record_path, write_record
+from dmx.running import SEARCHES, default_settings, report_tokens, search_tokens
+from mxsim.errors import unknown_name
+from mxsim.version import VERSION
+
+ALL_METHODS = (*METHODS, *SEARCHES)
+#: Methods that draw nothing at random: one seed says all.
+UNSEEDED = ("uniform", "first_last")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """What is asked for."""
+
+    model: str | None = None  #: a folder or hub name; None is the embedded model
+    budgets: tuple[str, ...] = ("bits=4.5", "bits=5", "bits=5.5", "bits=6", "bits=7")
+    methods: tuple[str, ...] = ("uniform", "first_last", "kl", "kl_per_bit", "first_order", "fisher", "dmx")
+    seeds: tuple[int, ...] = (0,)
+    formats: tuple[str, ...] = ("mxfp4_e2m1", "mxfp8_e4m3")
+    references: tuple[str, ...] = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")  #: uniform formats to draw beside the fronts
+    policy: str = "ocp"
+    tie: bool = False
+    apart: bool = True  #: every method may choose weight and input formats apart; False: none may
+    scenario: Scenario = field(default_factory=Scenario)
+    search_text: str | None = None
+    report_text: str | None = None  #: the search text's second half when None and the search's is a file
+    tokens: int = 32768  #: that searches and scores look at
+    context: int | None = None
+    report_windows: int | None = None
+    tasks: tuple[str, ...] = ()
+    task_limit: int | None = None
+    search: dict[str, Any] = field(default_factory=dict)  #: settings of the searches
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if method not in ALL_METHODS:
+                raise unknown_name("method", method, ALL_METHODS)
+        if not self.budgets or not self.methods or not self.seeds:
+            raise DmxError("a sweep needs at least one budget, one method and one seed")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "scenario": self.scenario.to_json()}
+
+
+def runs_of(sweep: Sweep) -> list[Run]:
+    """The runs of a sweep, references first, each resolved to hashes of what goes in.
+
+    Raises: DmxError for a budget that no choice meets, before anything is run.
+    """
+    model = load_model(sweep.model)
+    halves = sweep.search_text is not None and sweep.report_text is None
+    places: dict[str, str | None] = {
+        "model": None if sweep.model is None else str(sweep.model),
+        "search_text": sweep.search_text,
+        "report_text": sweep.search_text if halves else sweep.report_text,
+    }
+    settings: dict[str, Any] = {
+        "context": sweep.context or min(model.context, 512),
+        "tokens": sweep.tokens,
+        "search_part": "first" if halves else "all",
+        "report_part": "second" if halves else "all",
+        "report_windows": sweep.report_windows,
+        "tasks": [Path(task).stem if Path(task).exists() else task for task in sweep.tasks],
+        "task_limit": sweep.task_limit,
+        "scenario": sweep.scenario.to_json(),
+    }
+    places |= {f"task:{Path(task).stem}": task for task in sweep.tasks if Path(task).exists()}
+    space = decision_space(model, sweep.formats, tie=sweep.tie, apart=sweep.apart)
+    budgets = [Budget.parse(text, sweep.scenario) for text in sweep.budgets]
+    for budget in budgets:
+        limit = constraint(budget, space, model.shape)
+        if limit.cheapest > limit.limit * (1 + 1e-12):
+            raise DmxError(f"budget {budget.text} cannot be met: the reachable range is {limit.cheapest:.6g} to {limit.dearest:.6g}")
+    base = {
+        "model": {"name": model.name, "source": model.source, "sha256": model.sha256},
+        "policy": sweep.policy,
+        "code": {"version": VERSION, "sha256": code_sha256()},
+    }
+    probe = Run(specification={**base, "settings": settings}, places=places)
+    texts = {"search": _named(search_tokens(probe)), "report": _named(report_tokens(probe))}
+
+    def run(method: str, formats: Sequence[str], budget: Budget | None, seed: int) -> Run:
+        own = {"search": default_settings(method) | dict(sweep.search) | {"tokens": sweep.tokens}} if method in SEARCHES else {}
+        for taken in ("formats", "policy", "tie", "apart", "seed", "context"):
+            own.get("search", {}).pop(taken, None)
+        return Run(
+            specification={
+                **base,
+                "method": method,
+                "formats": list(formats),
+                "tie": sweep.tie,
+                "apart": sweep.apart and method != "dmx_paper",
+                "budget": budget.to_json() if budget else None,
+                "seed": seed,
+                "text": texts,
+                "settings": {**settings, **own},
+            },
+            places=places,
+        )
+
+    found = [run("float", (), None, 0)]
+    found += [run("uniform", (name,), None, 0) for name in sweep.references]
+    for seed in sweep.seeds:
+        for budget in budgets:
+            found += [
+                run(method, sweep.formats, budget, seed) for method in sweep.methods if not (method in UNSEEDED and seed != sweep.seeds[0])
+            ]
+    return found
+
+
+def _named(text: Any) -> dict[str, str]:
+    return {"name": text.name, "sha256": text.sha256}
+
+
+def run_sweep(
+    sweep: Sweep, folder: str | Path, *, workers: int = 1, engine_name: str = "local", address: str | None = None, progress: bool = True
+) -> dict[str, Any]:
+    """Do what of a sweep is not done yet.
+
+    Args: folder: records go to folder/records.  workers: processes (local), among which the machine's threads are split.
+        engine_name: "local" or "ray".  address: of a Ray cluster; None starts one here.
+    Returns: {"runs", "done_before", "done", "failed", "seconds"}.
+    """
+    top = Path(folder)
+    top.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    runs = runs_of(sweep)
+    part = top / "sweep.json.part"
+    part.write_text(json.dumps(sweep.to_json(), indent=1) + "\n", encoding="utf-8")
+    os.replace(part, top / "sweep.json")
+    waiting = [run for run in runs if not is_done(top, run.key)]
+    failed, best = [], ""
+    bar = tqdm(total=len(runs), initial=len(runs) - len(waiting), desc="sweep", unit="run", disable=not progress)
+    lowest = float("inf")
+    for run, record in engine(engine_name, workers=workers, address=address).do(waiting, top):
+        write_record(top, record)
+        bar.update()
+        if record["status"] != DONE:
+            failed.append(f"{run.label}: {record['error']['message']}")
+            bar.write(f"failed: {failed[-1]}")
+        elif record["specification"]["budget"] and record["quality"]["perplexity"] < lowest:
+            lowest = record["quality"]["perplexity"]
+            best = f"{run.label}: {lowest:.4g}"
+        bar.set_postfix_str(f"last {run.label}; lowest perplexity {best}" if best else f"last {run.label}")
+    bar.close()
+    return {
+        "runs": len(runs),
+        "done_before": len(runs) - len(waiting),
+        "done": len(waiting) - len(failed),
+        "failed": failed,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def records_of(sweep: Sweep, folder: str | Path) -> list[dict[str, Any]]:
+    """The records of a sweep that are there."""
+    top = Path(folder)
+    return [read_record(record_path(top, run.key)) for run in runs_of(sweep) if is_done(top, run.key)]
