@@ -1,0 +1,174 @@
+"""The quick kernels: the exact oracle's bits, the engine's bits, nothing unproven kept, no dependence on threads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from mxsim.units import engine, fast
+from mxsim.units.operands import OPERANDS, Operand
+from mxsim.units.presets import UNITS
+from tests.oracles.units import dot
+
+M, N, K = 9, 37, 200  # nothing divides a tile, a side or a block
+
+#: one pair of each kernel, rule and parameter set
+CASES = [
+    ("nvidia_volta", "fp16", "fp16"),
+    ("nvidia_ampere", "bf16", "bf16"),
+    ("nvidia_ampere", "tf32", "tf32"),
+    ("nvidia_ada", "e4m3", "e5m2"),
+    ("nvidia_hopper_wgmma", "e4m3", "e4m3"),
+    ("nvidia_hopper_wgmma", "e5m2", "e4m3"),
+    ("nvidia_hopper_wgmma", "tf32", "tf32"),
+    ("nvidia_blackwell", "fp16", "fp16"),
+    ("nvidia_blackwell", "e4m3", "e2m1"),
+    ("nvidia_blackwell", "mxfp8_e4m3", "mxfp8_e4m3"),
+    ("nvidia_blackwell", "mxfp8_e5m2", "mxfp6_e3m2"),
+    ("nvidia_blackwell", "mxfp4_e2m1", "mxfp4_e2m1"),
+    ("nvidia_blackwell", "nvfp4", "nvfp4"),
+    ("amd_cdna3", "fp16", "fp16"),
+    ("amd_cdna3", "bf16", "bf16"),
+    ("pulp_mxdotp", "mxfp8_e4m3", "mxfp8_e4m3"),
+    ("pulp_mxdotp", "mxfp6_e2m3", "mxfp6_e2m3"),
+    ("pulp_mxdotp", "mxint8", "mxint8"),
+    ("mx_exact", "mxfp8_e4m3", "mxfp8_e4m3"),
+    ("mx_exact", "mxfp4_e2m1", "mxint8"),
+    ("mx_exact", "nvfp4", "nvfp4"),
+    ("mx_fp32_chain", "mxfp8_e5m2", "mxfp8_e5m2"),
+    ("mx_fp32_chain", "mxfp6_e3m2", "mxfp4_e2m1"),
+    ("mx_fp32_chain", "nvfp4", "nvfp4"),
+]
+STYLES = ("normal", "wide", "cancelling", "equal exponents", "sparse")
+
+
+def element_name(name: str) -> str:
+    return "e2m1" if name == "nvfp4" else name.rpartition("_")[2].removeprefix("mx")
+
+
+def operand(name: str, rows: int, block: int | None, style: str, rng: np.random.Generator, negate: bool = False) -> Operand:
+    """Finite numbers of a format; its scales within a few binades, or with style "wide" within forty."""
+    x = rng.standard_normal((rows, K))
+    if style == "wide":
+        x *= 2.0 ** rng.integers(-6, 3, (rows, K))
+    elif style == "cancelling":
+        x[:, K // 2 :] = -x[:, : K // 2] if negate else x[:, : K // 2]
+    elif style == "equal exponents":
+        x = np.sign(x) * (1 + rng.random((rows, K)))
+    elif style == "sparse":
+        x[rng.random((rows, K)) < 0.97] = 0
+        x[:, 32:64] = 0
+    format, element = OPERANDS[name], element_name(name)
+    if element == "int8":
+        codes: npt.NDArray[Any] = np.clip(np.rint(40 * x), -128, 127).astype(np.int8).view(np.uint8)
+    else:
+        codes = x.astype(OPERANDS[element].dtype).view(OPERANDS[element].code)
+    if format.scale is None or block is None:
+        return Operand(format=format, codes=codes)
+    centre, reach = (119, 20 if style == "wide" else 3) if format.scale == "e8m0" else (56, 40 if style == "wide" else 9)
+    scales = rng.integers(centre - reach, centre + reach, (rows, -(-K // block))).astype(np.uint8)
+    if style == "sparse" and format.scale == "e8m0":
+        scales[:, 1] = 0  # what a block of zeros gets
+    return Operand(format=format, codes=codes, scales=scales, block=block)
+
+
+def problem(unit: str, fa: str, fb: str, style: str, seed: int = 0) -> tuple[Any, Operand, Operand, npt.NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    path = UNITS[unit].path_for(fa, fb)
+    a, b = operand(fa, M, path.block, style, rng, negate=True), operand(fb, N, path.block, style, rng)
+    c = rng.standard_normal((M, N)) * 10.0 ** rng.integers(-8, 5, (M, N))
+    return path, a, b, c.astype(np.float32)
+
+
+def bits(x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
+    return x.view(np.uint32)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(("unit", "fa", "fb"), CASES)
+def test_exact_oracle(unit: str, fa: str, fb: str, style: str) -> None:
+    path, a, b, c = problem(unit, fa, fb, style)
+    kernel = fast.kernel_for(path, a.format, b.format)
+    assert kernel is not None
+    out = np.empty((M, N), np.float32)
+    rows, columns = fast._run(kernel, path, a, b, c, out)
+    if style in ("normal", "equal exponents", "sparse"):
+        assert not rows.any()
+        assert not columns.any()
+    proven = np.argwhere(~rows[:, None] & ~columns[None])
+    for i, j in np.random.default_rng(1).choice(proven, min(12, len(proven)), replace=False):
+        scales = {}
+        if a.scales is not None and b.scales is not None and path.block is not None:
+            scales = {
+                "a_scales": a.scales[i].tolist(),
+                "b_scales": b.scales[j].tolist(),
+                "scale_format": a.format.scale,
+                "block": path.block,
+            }
+        expected = dot(
+            unit, a.codes[i].tolist(), element_name(fa), b.codes[j].tolist(), element_name(fb), c_bits=int(bits(c)[i, j]), **scales
+        )
+        assert hex(bits(out)[i, j]) == hex(expected), (i, j)
+
+
+@pytest.mark.parametrize(("unit", "fa", "fb"), [case for case in CASES if case[0] != "pulp_mxdotp"])
+def test_what_is_not_proven_is_the_engines(unit: str, fa: str, fb: str) -> None:
+    """Specials in some rows and columns, an extreme C in another: all outputs are the engine's."""
+    path, a, b, c = problem(unit, fa, fb, "normal")
+    f = OPERANDS[element_name(fa)]
+    if f.specials != "none":
+        a.codes[2, 5] = {"fp16": 0x7C00, "bf16": 0x7F80, "tf32": 0x7F800000, "e5m2": 0x7C, "e4m3": 0x7F}[f.name]
+    if a.scales is not None and b.scales is not None:
+        a.scales[0, 1] = 0xFF
+        b.scales[3, 0] = 0xFF if path.block == 32 else 0x7F
+    c[4, 4], c[5, 1] = np.float32(np.inf), np.float32(1e-42)
+    expected, out = np.empty((M, N), np.float32), np.empty((M, N), np.float32)
+    engine.run(path, a, b, c, expected)
+    fast.run(path, a, b, c, out)
+    assert np.array_equal(bits(out), bits(expected))
+
+
+@pytest.mark.parametrize(("unit", "fa", "fb"), CASES)
+def test_threads_and_turned(unit: str, fa: str, fb: str) -> None:
+    """One thread or all, the operands this way or the other: the same bits."""
+    path, a, b, c = problem(unit, fa, fb, "normal", seed=2)
+    out, single, turned = np.empty((M, N), np.float32), np.empty((M, N), np.float32), np.empty((N, M), np.float32)
+    fast.run(path, a, b, c, out)
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        fast.run(path, a, b, c, single)
+    finally:
+        numba.set_num_threads(threads)
+    assert np.array_equal(bits(out), bits(single))
+    other = replace(path, formats=(*path.formats,))
+    fast.run(other, b, a, np.ascontiguousarray(c.T), turned)
+    assert np.array_equal(bits(out), bits(np.ascontiguousarray(turned.T)))
+
+
+def test_promotion() -> None:
+    """A separate FP32 accumulator every 64 of K: the engine's bits."""
+    path, a, b, c = problem("nvidia_hopper_wgmma", "e4m3", "e4m3", "normal")
+    promoted = replace(path, promote_every=64)
+    expected, out = np.empty((M, N), np.float32), np.empty((M, N), np.float32)
+    engine.run(promoted, a, b, c, expected)
+    fast.run(promoted, a, b, c, out)
+    assert np.array_equal(bits(out), bits(expected))
+
+
+@pytest.mark.parametrize("field", ["F", "chunk", "align", "step", "denormals", "exponents"])
+def test_other_arithmetic_is_declined_or_right(field: str) -> None:
+    """A field away from the presets: either no kernel, or the engine's bits."""
+    path, a, b, c = problem("nvidia_hopper_wgmma", "e4m3", "e4m3", "normal")
+    changed = {"F": 14, "chunk": 8, "align": "floor", "step": "rne_fp32", "denormals": "flush", "exponents": "fp16"}
+    path = replace(path, **{field: changed[field]})  # type: ignore[arg-type]
+    assert (fast.kernel_for(path, a.format, b.format) is None) == (field not in ("F", "chunk"))
+    expected, out = np.empty((M, N), np.float32), np.empty((M, N), np.float32)
+    engine.run(path, a, b, c, expected)
+    fast.run(path, a, b, c, out)
+    assert np.array_equal(bits(out), bits(expected))
