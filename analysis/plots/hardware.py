@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Any
 
 import matplotlib
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis.experiments import NAMED, VARIED, Experiments
 from analysis.plots.style import BLUE, GREEN, ORANGE, PURPLE, RC, RED
 
+LEAST_SPAN = 4.0  #: of the energy's axis, percent
 _LOOKS = ((BLUE, "o", ()), (RED, "^", (4, 2)), (GREEN, "D", (1, 1)), (PURPLE, "s", (6, 2, 1, 2)))
 
 
@@ -31,7 +33,8 @@ def hardware_plot(experiments: Experiments) -> Figure | None:
         for axes in list(grid.flat)[len(varied) :]:
             axes.set_visible(False)
         energy = f"; energy: {experiments.energy_source}" if experiments.energy_source else ""
-        figure.suptitle(f"{experiments.model}, {experiments.text}{energy}", fontsize=9, x=0.01, ha="left")
+        told = textwrap.fill(f"{experiments.model}, {experiments.text}{energy}", 70 * columns)
+        figure.suptitle(told, fontsize=8.5, x=0.01, ha="left")
     return figure
 
 
@@ -61,6 +64,9 @@ def _panel(axes: Axes, experiments: Experiments, vary: str) -> None:
         axes.minorticks_off()
     axes.set(xlabel=title, ylabel="perplexity")
     if right is not None:
+        low, high = right.get_ylim()
+        if high - low < LEAST_SPAN:  # or a thousandth would look like a slope
+            right.set_ylim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
         right.set_ylabel(f"energy, % of {'the first' if names else 'the last'}", color="#8A5F00")
         right.grid(visible=False)
         right.spines["right"].set_visible(True)
