@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dmx.allocators import allocate as allocate
     from dmx.errors import DmxError as DmxError
     from dmx.evaluation import evaluate as evaluate
+    from dmx.exporters import export as export
     from dmx.models import LoadedModel as LoadedModel
     from dmx.models import load_model as load_model
     from dmx.quantised_linear import apply as apply
@@ -26,6 +27,7 @@ _HOME = {
     "allocate": "dmx.allocators",
     "apply": "dmx.quantised_linear",
     "evaluate": "dmx.evaluation",
+    "export": "dmx.exporters",
     "load_model": "dmx.models",
     "search": "dmx.search",
 }

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mxsim.cli import cost, formats, hardware, matmul, quantize, units, validate
+from mxsim.cli import compare, cost, formats, hardware, matmul, quantize, units, validate
 from mxsim.errors import MxsimError
 from mxsim.version import VERSION
 
@@ -44,6 +44,7 @@ for name, module in (
     ("quantize", quantize),
     ("cost", cost),
     ("validate", validate),
+    ("compare", compare),
     ("units", units),
     ("matmul", matmul),
 ):

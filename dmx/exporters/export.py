@@ -1,0 +1,268 @@
+"""dmx.export: a model under an assignment as a checkpoint on disk, with a manifest and, where asked, golden outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from dmx.errors import DmxError
+from dmx.exporters.layer import Layer
+from dmx.exporters.target import TARGETS, Target
+from dmx.models import LoadedModel, load_model
+from dmx.quantised_linear import check_fits
+from mxsim.assignment import Assignment
+from mxsim.checkpoints.folder import CONFIG, INDEX, WEIGHTS
+from mxsim.checkpoints.reader import CONFIG_HASH, config_hash, open_checkpoint
+from mxsim.conversion import quantize
+from mxsim.errors import MxsimError
+from mxsim.files import SafetensorsWriter
+from mxsim.formats import FORMATS
+from mxsim.golden import GOLDEN, golden_output
+from mxsim.manifest import MANIFEST, Manifest, file_hash, tensor_records
+from mxsim.storage_formats import WIDE_PAIR
+from mxsim.version import VERSION
+
+SHARD_BYTES = 5_000_000_000  #: of tensors in a file, as transformers splits them
+DTYPES = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(ml_dtypes.bfloat16), torch.float16: np.dtype(np.float16)}
+
+Array = npt.NDArray[Any]
+Advance = Callable[[int], None]
+
+
+def export(
+    model: str | Path | nn.Module | LoadedModel | None,
+    assignment: Assignment | str | Path,
+    target: str,
+    folder: str | Path,
+    *,
+    golden: int = 0,
+    unit: str = "nvidia_blackwell",
+    seed: int = 0,
+    shard_bytes: int = SHARD_BYTES,
+    advance: Advance = lambda count: None,
+) -> Path:
+    """Write a checkpoint.
+
+    Args:
+        model: as in dmx.load_model. Weights are converted from the dtype that they were stored in.
+        assignment: the formats of every linear, and the policy; an Assignment or a file.
+        target: a name of TARGETS: compressed-tensors, quark or mxsim.
+        folder: must not exist, or be empty. It is written beside and renamed when whole.
+        golden: for each quantised linear, this many rows of inputs (standard normal, rounded to bfloat16, from `seed`) with the exact
+            outputs of `unit`, in golden.safetensors.
+        shard_bytes: largest size of a file's tensors; a larger tensor has a file of its own.
+        advance: told the bytes of float weights done, as they are.
+    Returns: the folder.
+    Raises: DmxError, before anything is written, where the target cannot hold the assignment: the layers are named.
+    """
+    loaded = load_model(model)
+    chosen = assignment if isinstance(assignment, Assignment) else Assignment.load(assignment)
+    if target not in TARGETS:
+        raise DmxError(f"unknown export target {target!r}: known are {', '.join(TARGETS)}")
+    check_fits(loaded, chosen)
+    layers = _layers(loaded, chosen, target)
+    place = Path(folder)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise DmxError(f"{place} exists and is not empty: name a new folder")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        _write(loaded, chosen, layers, TARGETS[target], temporary, golden, unit, seed, shard_bytes, advance)
+        if place.exists():
+            place.rmdir()
+        os.replace(temporary, place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return place
+
+
+def _layers(loaded: LoadedModel, assignment: Assignment, target: str) -> dict[str, Layer]:
+    """The linears to quantise; DmxError naming those that the target cannot hold."""
+    layers, refused = {}, []
+    for name, pair in assignment.layers.items():
+        if pair == WIDE_PAIR:
+            continue
+        out, columns = loaded.linears[name].weight.shape
+        if pair.weight in FORMATS:
+            layers[name] = Layer(name=name, weight=pair.weight, activation=pair.activation, shape=(out, columns))
+        else:
+            refused.append(f"{name}: weights in {pair.weight} under inputs in {pair.activation} (no block format)")
+    if layers:
+        refused += TARGETS[target].refusals(layers, assignment.policy)
+    if not layers and not refused:
+        raise DmxError("the assignment leaves every layer in bf16: there is nothing to export in a block format")
+    for layer in layers.values():
+        dtype = loaded.stored_dtypes.get(layer.name, torch.float32)
+        try:
+            _conversion_check(layer, assignment.policy, dtype)
+        except MxsimError as error:
+            refused.append(f"{layer.name}: {error}")
+    if refused:
+        more = f"\n  ... and {len(refused) - 20} more" if len(refused) > 20 else ""
+        held = "\n  ".join(refused[:20])
+        raise DmxError(f"{target} cannot hold this assignment; export to mxsim, or search with other formats:\n  {held}{more}")
+    return layers
+
+
+def _conversion_check(layer: Layer, policy: str, dtype: torch.dtype) -> None:
+    from mxsim.policies import policy_of
+
+    policy_of(policy).conversion(layer.weight, DTYPES[dtype].name)
+
+
+def _write(
+    loaded: LoadedModel,
+    assignment: Assignment,
+    layers: dict[str, Layer],
+    target: Target,
+    folder: Path,
+    golden: int,
+    unit: str,
+    seed: int,
+    shard_bytes: int,
+    advance: Advance,
+) -> None:
+    linears = {name for name, part in loaded.module.named_modules() if isinstance(part, nn.Linear)}
+    config = target.config(layers, sorted(linears - set(layers)), assignment.policy)
+    _write_json(loaded, config, folder)
+    _write_tensors(loaded, assignment.policy, layers, target, folder, config_hash(config), shard_bytes, advance)
+    read = open_checkpoint(folder)
+    if golden:
+        rng = np.random.default_rng(seed)
+        arrays: dict[str, Array] = {}
+        for weight in read.quantized:
+            inputs = rng.standard_normal((golden, weight.columns), np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
+            arrays[f"{weight.module}.input"] = inputs
+            arrays[f"{weight.module}.output"] = golden_output(weight, inputs, layers[weight.module].activation, assignment.policy, unit)
+        _save(folder / GOLDEN, arrays, {"unit": unit, "policy": assignment.policy, "seed": str(seed)})
+    manifest = Manifest(
+        producer=f"dmx {VERSION}",
+        target=target.name,
+        policy=assignment.policy,
+        unit=unit if golden else None,
+        golden=GOLDEN if golden else None,
+        versions={
+            "python": platform.python_version(),
+            "mxsim": VERSION,
+            **{package: version(package) for package in ("numpy", "torch", "transformers", "safetensors")},
+        },
+        layers={name: {"weight": layer.weight, "activation": layer.activation} for name, layer in layers.items()},
+        tensors=dict(tensor_records(read)),
+        files={path.name: file_hash(path) for path in sorted(folder.iterdir())},
+    )
+    (folder / MANIFEST).write_bytes(manifest.to_bytes())
+
+
+def _write_json(loaded: LoadedModel, config: dict[str, Any], folder: Path) -> None:
+    """config.json with the quantization_config, generation_config.json, the tokenizer."""
+    module: Any = loaded.module
+    content = json.loads(module.config.to_json_string(use_diff=False))
+    content["architectures"] = [type(module).__name__]
+    content["dtype"] = str(_wide_dtype(loaded)).removeprefix("torch.")
+    content.pop("_name_or_path", None)
+    content["quantization_config"] = config
+    (folder / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if getattr(module, "generation_config", None) is not None:
+        module.generation_config.save_pretrained(folder)
+    if loaded.tokenizer is not None:
+        loaded.tokenizer.save_pretrained(folder)
+
+
+def _wide_dtype(loaded: LoadedModel) -> torch.dtype:
+    """What most linears were stored in."""
+    stored = list(loaded.stored_dtypes.values())
+    return max(set(stored), key=stored.count) if stored else torch.float32
+
+
+def _plain(loaded: LoadedModel, tensor: torch.Tensor) -> Array:
+    """A tensor left in float, in the dtype that the checkpoint had: narrowed only where nothing is lost."""
+    if not tensor.is_floating_point():
+        return np.asarray(tensor.detach().cpu().numpy())
+    narrow = tensor.detach().cpu().to(_wide_dtype(loaded))
+    kept = narrow if torch.equal(narrow.to(tensor.dtype), tensor.detach().cpu()) else tensor.detach().cpu()
+    return as_numpy(kept)
+
+
+def as_numpy(tensor: torch.Tensor) -> Array:
+    """The same bits as a numpy array; bfloat16 as ml_dtypes has it."""
+    contiguous = tensor.detach().cpu().contiguous()
+    if contiguous.dtype == torch.bfloat16:
+        return np.asarray(contiguous.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
+    return np.asarray(contiguous.numpy())
+
+
+def _write_tensors(
+    loaded: LoadedModel, policy: str, layers: dict[str, Layer], target: Target, folder: Path, hash: str, shard_bytes: int, advance: Advance
+) -> None:
+    entries = list(_entries(loaded, layers))
+    sizes: list[dict[str, tuple[np.dtype[Any], tuple[int, ...]]]] = []
+    for name, value in entries:
+        if isinstance(value, Layer):
+            sizes.append({f"{name}.{suffix}": shape for suffix, shape in target.shapes(value).items()})
+        else:
+            array = _plain(loaded, value)
+            sizes.append({name: (array.dtype, array.shape)})
+    shards: list[list[int]] = [[]]
+    room = shard_bytes
+    for number, held in enumerate(sizes):
+        size = sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in held.values())
+        if shards[-1] and size > room:
+            shards.append([])
+            room = shard_bytes
+        shards[-1].append(number)
+        room -= size
+    names = [WEIGHTS] if len(shards) == 1 else [f"model-{n + 1:05d}-of-{len(shards):05d}.safetensors" for n in range(len(shards))]
+    weight_map: dict[str, str] = {}
+    total = 0
+    for shard, numbers in zip(names, shards, strict=True):
+        layout = {key: value for number in numbers for key, value in sizes[number].items()}
+        with SafetensorsWriter(folder / shard, layout, {"format": "pt", CONFIG_HASH: hash}) as writer:
+            for number in numbers:
+                name, value = entries[number]
+                if isinstance(value, Layer):
+                    source = loaded.linears[name].weight.detach()
+                    weight = as_numpy(source.cpu().to(loaded.stored_dtypes.get(name, source.dtype)))
+                    for suffix, array in target.tensors(quantize(weight, value.spec, policy=policy)).items():
+                        writer.write(f"{name}.{suffix}", array)
+                else:
+                    weight = _plain(loaded, value)
+                    writer.write(name, weight)
+                advance(weight.nbytes)
+        weight_map |= dict.fromkeys(layout, shard)
+        total += sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in layout.values())
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _entries(loaded: LoadedModel, layers: dict[str, Layer]) -> Iterator[tuple[str, Layer | torch.Tensor]]:
+    """Every tensor of the state dict once, quantised weights as their layer; tied tensors under their first name."""
+    seen: set[int] = set()
+    tied = bool(getattr(getattr(loaded.module, "config", None), "tie_word_embeddings", False))
+    for name, tensor in loaded.module.state_dict().items():
+        module = name.removesuffix(".weight")
+        if name.endswith(".weight") and module in layers:
+            yield module, layers[module]
+        elif not (tied and name == "lm_head.weight") and not (tensor.numel() and tensor.data_ptr() in seen):
+            yield name, tensor
+        seen.add(tensor.data_ptr())
+
+
+def _save(path: Path, arrays: dict[str, Array], metadata: dict[str, str]) -> None:
+    with SafetensorsWriter(path, {name: (array.dtype, array.shape) for name, array in arrays.items()}, metadata) as writer:
+        for name, array in arrays.items():
+            writer.write(name, array)
