@@ -182,8 +182,9 @@ def main() -> None:
     head = f"""# What the hardware's bits buy
 
 Made by `python reports/make_hardware.py`: the {model.name} model on {text.scored_tokens} tokens of its own text, float perplexity
-{wide:.4f}. Every linear is computed bit for bit by the unit named, with one property changed. So few tokens tell apart what matters from what does not, no more: MXFP4's
-perplexity scatters by some hundredths wherever an accumulator's last bits move an input across a rounding.
+{wide:.4f}. Every linear is computed bit for bit by the unit named, with one property changed. So few tokens tell apart what matters
+from what does not, no more: MXFP4's perplexity scatters by some hundredths wherever an accumulator's last bits move an input across a
+rounding.
 
 Energy: {ENERGY_SOURCE}.
 
