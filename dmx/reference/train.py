@@ -89,7 +89,6 @@ def make_model(recipe: Recipe, tokenizer: Any) -> Any:
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
         rms_norm_eps=1e-5,
     )
     torch.manual_seed(recipe.seed)
@@ -142,6 +141,7 @@ def train(recipe: Recipe, folder: Path) -> float:
                 raise DmxError(f"the loss is {losses[-1]} at step {step}: lower the learning rate of {recipe.learning_rate}")
             progress.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
     add_outliers(model, recipe.outliers, recipe.outlier_seed)
+    model.config.pad_token_id = tokenizer.pad_token_id  # not before: it would freeze the embedding's row at zero
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _name_tokenizer_class(folder / "tokenizer_config.json")
