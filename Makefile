@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: help env test lint bench exactness exhaustive oracles pages clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ bench: $(READY) ## speed as ratios against peers and limits, into reports/benchm
 
 exactness: $(READY) ## regenerate reports/exactness.md
 	$(BIN)/python -m reports.make_exactness
+
+units-report: $(READY) ## regenerate reports/units.md
+	$(BIN)/python -m reports.make_units
 
 exhaustive: $(READY) ## every one of the 2^32 float32 patterns through every element format
 	$(BIN)/python -m pytest -m exhaustive -rA
