@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dmx.cli import allocate, evaluate, search, sweep
+from dmx.cli import allocate, evaluate, export, search, sweep
 from dmx.errors import DmxError
 from mxsim.errors import MxsimError
 from mxsim.version import VERSION
@@ -39,7 +39,7 @@ def options(
     """The MX format of every layer of a language model: chosen under a budget, measured, exported."""
 
 
-for name, module in (("search", search), ("allocate", allocate), ("evaluate", evaluate), ("sweep", sweep)):
+for name, module in (("search", search), ("allocate", allocate), ("evaluate", evaluate), ("export", export), ("sweep", sweep)):
     app.command(name, epilog=module.EXAMPLES)(module.command)
 
 
