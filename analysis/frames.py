@@ -19,7 +19,7 @@ from analysis.names import METHOD_ORDER, METHOD_TITLES, REFERENCES, Metric, elem
 from analysis.records import Record, Results
 
 ACHIEVED = ("bits", "bits_with_scales", "bytes", "energy_pj", "latency_s")
-UNTOLD_SETTINGS = ("seed", "budget", "device", "threads")  #: a series spans them, or they change no result
+UNTOLD_SETTINGS = ("seed", "budget", "device", "threads", "scenario")  #: a series spans them, or they change no result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,9 +168,7 @@ def _series_labels(records: tuple[Record, ...]) -> dict[str, str]:
     searched = [record for record in records if record.method not in REFERENCES]
     titles = format_titles(sorted({name for record in records for name in record.specification.get("formats") or ()}))
     choices = {record.key: _choices(record, titles) for record in searched}
-    varied = {
-        name for name in ("formats", "policy", "tied", "operands", "budgets") if len({choice[name] for choice in choices.values()}) > 1
-    }
+    everywhere = _varied(choices, searched, ("formats", "policy", "budgets"))
     labels = {}
     for record in records:
         title = METHOD_TITLES[record.method]
@@ -179,10 +177,17 @@ def _series_labels(records: tuple[Record, ...]) -> dict[str, str]:
         elif record.method == "float":
             labels[record.key] = title
         else:
+            siblings = [other for other in searched if other.method == record.method]
+            # what a method's own way is to tie operands is told by its name already
+            varied = everywhere | _varied(choices, siblings, ("tied", "operands"))
             parts = [choices[record.key][name] for name in ("formats", "policy", "tied", "operands", "budgets") if name in varied]
-            parts += _varied_settings(record, [other for other in searched if other.method == record.method])
+            parts += _varied_settings(record, siblings)
             labels[record.key] = f"{title} ({', '.join(part for part in parts if part)})" if any(parts) else title
     return labels
+
+
+def _varied(choices: Mapping[str, Mapping[str, str]], records: list[Record], names: tuple[str, ...]) -> set[str]:
+    return {name for name in names if len({choices[record.key][name] for record in records}) > 1}
 
 
 def _choices(record: Record, titles: Mapping[str, str]) -> dict[str, str]:
@@ -198,13 +203,21 @@ def _choices(record: Record, titles: Mapping[str, str]) -> dict[str, str]:
 
 
 def _varied_settings(record: Record, siblings: list[Record]) -> list[str]:
-    settings = record.specification.get("settings") or {}
+    settings = _settings(record)
     parts = []
-    for name in sorted(set(settings) - set(UNTOLD_SETTINGS)):
-        values = {json.dumps((other.specification.get("settings") or {}).get(name), sort_keys=True) for other in siblings}
+    for name in sorted(settings):
+        values = {json.dumps(_settings(other).get(name), sort_keys=True) for other in siblings}
         if len(values) > 1:
             parts.append(f"{name} {settings[name]}")
     return parts
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    """A run's settings, the search's own among them."""
+    settings = dict(record.specification.get("settings") or {})
+    search = settings.pop("search", None)
+    settings |= search if isinstance(search, dict) else {}
+    return {name: value for name, value in settings.items() if name not in UNTOLD_SETTINGS}
 
 
 def _layers(records: Mapping[str, Record]) -> pd.DataFrame:

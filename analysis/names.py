@@ -17,9 +17,10 @@ METHOD_TITLES = {
     "first_order": "first-order",
     "fisher": "Fisher",
     "first_last": "first/last high",
+    "uniform_fit": "best uniform that fits",
 }
 #: the order of every table and legend: what this project makes first, references last
-METHOD_ORDER = ("dmx", "dmx_paper", "kl", "kl_per_bit", "first_order", "fisher", "first_last", "uniform", "float")
+METHOD_ORDER = ("dmx", "dmx_paper", "kl", "kl_per_bit", "first_order", "fisher", "first_last", "uniform_fit", "uniform", "float")
 REFERENCES = ("uniform", "float")
 
 

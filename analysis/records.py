@@ -37,7 +37,9 @@ class Record:
 
     @property
     def method(self) -> str:
-        return str(self.specification["method"])
+        """The method's name; uniform_fit for the uniform format that was chosen for a budget, which is a baseline and no reference."""
+        name = str(self.specification["method"])
+        return "uniform_fit" if name == "uniform" and self.specification.get("budget") else name
 
     @property
     def model(self) -> str:

@@ -33,6 +33,7 @@ STYLES = {
     "first_order": Style(colour=GREEN, dark="#35C498", marker="D", dash=(7, 2, 1, 2)),
     "fisher": Style(colour=PURPLE, dark="#E29CC2", marker="P", dash=(3, 1, 1, 1, 1, 1)),
     "first_last": Style(colour=GREY, dark="#A0A0A0", marker="X", dash=(2, 2)),
+    "uniform_fit": Style(colour="#222222", dark="#DDDDDD", marker="h", dash=(1, 4), width=1.0),
     "uniform": Style(colour="#222222", dark="#DDDDDD", marker="*", dash=()),
     "float": Style(colour="#222222", dark="#DDDDDD", marker="", dash=(5, 3), width=1.0),
 }

@@ -26,6 +26,7 @@ from analysis.experiments import read_experiments
 from analysis.figures import figures
 from analysis.page import page
 from analysis.page.browser import Browser, chromium, find_chromium, inspect
+from analysis.plots.format_map import format_maps
 from analysis.records import read_results
 from analysis.summary import Analysis, analyse, sentences
 from tests.analysis.make_records import write_folder, write_hardware
@@ -147,7 +148,7 @@ def test_one_single_point_is_drawn_with_a_note(tmp_path: Path) -> None:
     assert any("one single point" in note for note in analysis.notes)
     assert any("float model's run is missing" in note for note in analysis.notes)
     assert any("energy" in note for note in analysis.notes)
-    assert "front_perplexity_by_bits" in dict(figures(analysis, []))
+    assert next(figures(analysis, []))[0] == "front_perplexity_by_bits"
     assert '<section id="fronts">' in page(analysis, [])
 
 
@@ -155,7 +156,7 @@ def test_references_alone_are_drawn(tmp_path: Path) -> None:
     analysis = analyse(read_results(write_folder(tmp_path, methods=())))
     assert "no result" in analysis.headline
     assert any("only reference runs" in note for note in analysis.notes)
-    assert "front_perplexity_by_bits" in dict(figures(analysis, []))
+    assert next(figures(analysis, []))[0] == "front_perplexity_by_bits"
     assert "<h2>Fronts</h2>" in page(analysis, [])
 
 
@@ -172,11 +173,26 @@ def test_the_headline_compares_what_had_the_same_formats(tmp_path: Path) -> None
     folder = write_folder(tmp_path, methods=("dmx", "kl"), budgets=(5.0, 6.0), seeds=1, apart=True)
     write_folder(folder, methods=("dmx",), budgets=(5.0, 5.5, 6.0), seeds=1, references=False, formats=("mxfp4_e2m1", "mxfp6_e2m3"))
     analysis = analyse(read_results(folder))
-    assert re.match(r"dMX \(MXFP4/MXFP8, operands apart\) at 5\.0 bits .* KL \(MXFP4/MXFP8, operands apart\)", analysis.headline)
+    assert re.match(r"dMX \(MXFP4/MXFP8, operands apart\) at 5\.0 bits .* KL \(MXFP4/MXFP8\)", analysis.headline)
     text = page(analysis, [])
     assert "upper half: weights" in text
     assert "offset of each layer: weights, then activations" in text
-    assert "format_maps" in dict(figures(analysis, []))
+    maps = format_maps(analysis.points, analysis.frames, str(analysis.main_series), "maps")
+    assert maps is not None
+    assert "weight above, activation below" in str(maps.get_suptitle())
+
+
+def test_the_uniform_format_that_fits_a_budget_is_a_baseline(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, methods=("dmx",), budgets=(5.0, 6.0), seeds=1)
+    for path in sorted((folder / "records").iterdir()):
+        record = json.loads(path.read_text())
+        if record["specification"]["method"] == "dmx":
+            record["specification"] |= {"method": "uniform", "apart": True}
+            record["key"] = f"{record['key'][:-4]}fits"
+            (folder / "records" / f"{record['key']}.json").write_text(json.dumps(record))
+    analysis = analyse(read_results(folder))
+    assert {"dMX", "best uniform that fits", "uniform MXFP4"} <= set(analysis.points["series"])
+    assert analysis.headline.endswith("exactly as best uniform that fits does")
 
 
 def test_mixed_models_are_drawn_apart(tmp_path: Path) -> None:
