@@ -1,0 +1,89 @@
+"""The commands: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from dmx.cli import main
+from mxsim.assignment import Assignment
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr("sys.argv", ["dmx", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def test_allocate_writes_what_evaluate_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], llama_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    call = ("allocate", llama_folder, "--method", "fisher", "--budget", "bits=5", "--text", text_file, "-o", tmp_path)
+    assert run(monkeypatch, *call) == 0
+    out = capsys.readouterr().out
+    assert "model.layers.1.mlp.down_proj" in out
+    assert "left of bits=5" in out
+    assignment = Assignment.load(tmp_path)
+    assert assignment.achieved["bits"] <= 5
+    assert assignment.budget["text"] == "bits=5"
+    assert assignment.search["method"] == "fisher"
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert run(monkeypatch, *call, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["layers"] == assignment.to_json()["layers"]
+
+    call = ("evaluate", llama_folder, "--assignment", tmp_path, "--text", text_file, "--windows", 2)
+    assert run(monkeypatch, *call, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"perplexity", "tokens", "kl_to_float", "tasks"} <= set(found)
+    assert found["tokens"] == 62
+    assert run(monkeypatch, *call, "--unit", "nvidia_blackwell", "--promote-every", 128) == 0
+    out = capsys.readouterr().out
+    assert "nvidia_blackwell" in out
+    assert "perplexity by fake quantisation" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("allocate", "MODEL", "--budget", "bits=3", "-o", "OUT"), "reachable range"),
+        (("allocate", "MODEL", "--budget", "bits=5", "-o", "OUT"), "--text"),
+        (("allocate", "MODEL", "--budget", "latency=1", "-o", "OUT"), "--device"),
+        (("allocate", "MODEL", "--budget", "bits=5", "--formats", "mxfp4", "-o", "OUT"), "unknown block format"),
+        (("allocate", "MODEL", "--budget", "bits=5", "--only", "nothing", "-o", "OUT"), "matches none"),
+        (("allocate", "MODEL", "--budget", "bits=5", "--set", "point", "-o", "OUT"), "NAME=VALUE"),
+        (("allocate", "MODEL", "--budget", "bits=5", "--scenario", "decode:1:16", "--batch", "2", "-o", "OUT"), "leave out --phase"),
+        (("evaluate", "MODEL"), "--text"),
+        (("evaluate", "no-such-model"), "no such folder"),
+        (("evaluate", "MODEL", "--text", "no-such-file"), "cannot be read"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_bad_input_is_a_line_and_exit_status_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    llama_folder: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    places = {"MODEL": str(llama_folder), "OUT": str(tmp_path / "out")}
+    assert run(monkeypatch, *(places.get(word, word) for word in arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("dmx: ")
+    assert message in captured.err
+    assert not (tmp_path / "out" / "assignment.json").exists()
+
+
+def test_help_and_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("dmx ")
+    for name in ("allocate", "evaluate"):
+        assert run(monkeypatch, name, "-h") == 0
+        assert "Examples: dmx" in capsys.readouterr().out

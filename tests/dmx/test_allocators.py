@@ -1,0 +1,204 @@
+"""The published methods: what they measure against plain computations, and that each meets its budget."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from dmx.allocators import METHODS, allocate  # noqa: E402
+from dmx.allocators.first_last import outer_first  # noqa: E402
+from dmx.allocators.first_order import measure as first_order_scores  # noqa: E402
+from dmx.allocators.fisher import measure as fisher_scores  # noqa: E402
+from dmx.allocators.kl_scores import kl_scores  # noqa: E402
+from dmx.allocators.problem import Problem  # noqa: E402
+from dmx.budget import Budget, Scenario, constraints  # noqa: E402
+from dmx.decisions import decision_space  # noqa: E402
+from dmx.errors import DmxError  # noqa: E402
+from dmx.evaluation import evaluate  # noqa: E402
+from dmx.models import LoadedModel, content_hash  # noqa: E402
+from dmx.quantisers import fake_quantize  # noqa: E402
+from dmx.text import TokenText  # noqa: E402
+from mxsim.assignment import Assignment  # noqa: E402
+from mxsim.errors import UnknownNameError  # noqa: E402
+from mxsim.workload import Phase  # noqa: E402
+
+TWO = ("mxfp4_e2m1", "mxfp8_e4m3")
+THREE = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
+PLACE = Scenario(
+    device="vmxdotp_12nm",
+    phases=((Phase(context=16), 1.0),),
+    assume=("vmxdotp_12nm-bf16-twice-fp8", "vmxdotp_12nm-hbm2-dram"),
+)
+
+
+class Rounded(torch.autograd.Function):
+    """The highest format's values, and the gradient straight through."""
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return fake_quantize(x, TWO[1])
+
+    @staticmethod
+    def backward(ctx: object, grad: torch.Tensor) -> torch.Tensor:
+        return grad
+
+
+def problem(model: LoadedModel, text: TokenText, formats: tuple[str, ...] = TWO, **how: bool) -> Problem:
+    space = decision_space(model, formats, **how)
+    return Problem(model=model, space=space, constraints=constraints([Budget.parse("bits=5")], space, model.shape), read_text=lambda: text)
+
+
+@pytest.mark.parametrize("how", [{}, {"tie": True}, {"apart": True}], ids=str)
+@pytest.mark.parametrize("formats", [TWO, THREE], ids=len)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_meets_every_kind_of_budget(
+    llama: LoadedModel,
+    text: TokenText,
+    tmp_path_factory: pytest.TempPathFactory,
+    method: str,
+    formats: tuple[str, ...],
+    how: dict[str, bool],
+) -> None:
+    before = content_hash(llama.module)
+    cache = tmp_path_factory.getbasetemp() / "scores"
+    for budget in ("bits=5", "bytes=0.55x", ["bits=6.5", "energy=0.95x"]):
+        found = allocate(llama, method, budget, formats=formats, text=text.first(3), cache=cache, scenario=PLACE, **how)
+        assert list(found.layers) == list(llama.linears)
+        assert found.skipped == ("lm_head",)
+        assert all(left >= -1e-9 for left in found.search["left"].values())
+        if budget == "bits=5":
+            assert found.achieved["bits"] <= 5
+        if how.get("tie"):
+            assert len({found.layers[f"model.layers.0.self_attn.{n}_proj"] for n in "qkv"}) == 1
+        json.dumps(found.to_json())
+    assert content_hash(llama.module) == before
+
+
+def test_first_order_is_the_gradient_times_the_change(llama: LoadedModel, text: TokenText) -> None:
+    """Signed, at the highest format: against autograd on operands that are leaves."""
+    given = problem(llama, text.first(2), apart=False)
+    scores = {r: first_order_scores(given, given.read_text(), "high", r) for r in ("signed", "abs")}
+    leaves: dict[str, tuple[torch.Tensor, ...]] = {}
+    handles = []
+    for name, linear in llama.linears.items():
+
+        def forward(x: torch.Tensor, name: str = name, linear: torch.nn.Linear = linear) -> torch.Tensor:
+            value = Rounded.apply(x)
+            value = value if value.requires_grad else value.requires_grad_()
+            value.retain_grad()
+            weight = fake_quantize(linear.weight, TWO[1]).requires_grad_()
+            leaves[name] = (x.detach(), value, linear.weight.detach(), weight)
+            return torch.nn.functional.linear(value, weight, linear.bias)
+
+        linear.forward = forward
+        handles.append(linear)
+    try:
+        logits = llama.module(input_ids=given.read_text().windows).logits[:, :-1]
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), given.read_text().windows[:, 1:].flatten()).backward()
+    finally:
+        for linear in handles:
+            del linear.forward
+    for d, (x, value, w, weight) in enumerate(leaves.values()):
+        for pair, format in enumerate(TWO):
+            terms = [value.grad * (fake_quantize(x, format) - x), weight.grad * (fake_quantize(w, format) - w)]
+            size = sum(float(t.abs().sum()) for t in terms)
+            assert scores["abs"][d, pair] == pytest.approx(size, rel=2e-3)
+            assert scores["signed"][d, pair] == pytest.approx(sum(float(t.sum()) for t in terms), abs=1e-3 * size)
+
+
+def test_fisher_is_the_squared_gradient_times_the_squared_change(llama: LoadedModel, text: TokenText) -> None:
+    given = problem(llama, text.first(2), apart=True)
+    found = fisher_scores(given, given.read_text())
+    name, linear = list(llama.linears.items())[5]
+    kept: list[torch.Tensor] = []
+
+    def keep(_: torch.nn.Module, args: tuple[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
+        leaf = out.detach().requires_grad_()
+        kept.extend([args[0].detach(), leaf])
+        return leaf
+
+    handle = linear.register_forward_hook(keep)
+    windows = given.read_text().windows
+    logits = llama.module(input_ids=windows).logits[:, :-1]
+    handle.remove()
+    (torch.nn.functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten()) * len(windows)).backward()
+    x, out = kept
+    for p, pair in enumerate(given.space.pairs):
+        quantised = fake_quantize(x, pair.activation) @ fake_quantize(linear.weight, pair.weight).T
+        expected = float((out.grad * (quantised - out.detach())).square().sum()) / len(windows)
+        assert found[given.space.layers.index(name), p] == pytest.approx(expected, rel=1e-3)
+
+
+def test_kl_is_measured_one_decision_at_a_time(llama: LoadedModel, text: TokenText) -> None:
+    given = problem(llama, text.first(2), tie=True, apart=False)
+    scores = kl_scores(given)
+    alone = Assignment(layers=dict.fromkeys(given.space.decisions[0].layers, given.space.pairs[0]))
+    assert scores[0, 0] == pytest.approx(evaluate(llama, alone, text=text.first(2))["kl_to_float"], rel=1e-4)
+
+
+def test_kl_greedy_raises_the_most_sensitive_layers(llama: LoadedModel, text: TokenText, tmp_path: Path) -> None:
+    found = allocate(llama, "kl", "bits=5.2", text=text.first(3), cache=tmp_path)
+    scores = kl_scores(problem(llama, text.first(3), apart=False))
+    high = [name for name, pair in found.layers.items() if pair.weight == TWO[1]]
+    ranked = [list(llama.linears)[i] for i in np.argsort(-scores[:, 0])]
+    assert sorted(high) == sorted(ranked[:4])
+
+
+def test_scores_are_computed_once_and_serve_every_budget(
+    llama: LoadedModel, text: TokenText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = allocate(llama, "fisher", "bits=5", text=text, cache=tmp_path)
+    files = list(tmp_path.iterdir())
+    assert len(files) == 1
+
+    def never(*_: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("dmx.allocators.fisher.measure", never)
+    assert allocate(llama, "fisher", "bits=5", text=text, cache=tmp_path).layers == first.layers
+    allocate(llama, "fisher", "bits=7", text=text, cache=tmp_path)
+    with pytest.raises(AssertionError, match="computed again"):
+        allocate(llama, "fisher", "bits=5", text=text.first(2), cache=tmp_path)
+    files[0].write_text("{", encoding="utf-8")
+    with pytest.raises(DmxError, match="delete the file"):
+        allocate(llama, "fisher", "bits=5", text=text, cache=tmp_path)
+
+
+def test_the_same_seed_gives_the_same(llama: LoadedModel, text: TokenText) -> None:
+    first, again, other = (allocate(llama, "first_order", "bits=5", text=text, tokens=96, seed=seed) for seed in (1, 1, 2))
+    assert first.layers == again.layers
+    assert first.search["predicted_loss"] == again.search["predicted_loss"]
+    assert first.search["predicted_loss"] != other.search["predicted_loss"]
+
+
+def test_bits_are_spent_from_the_ends() -> None:
+    names = [f"m.layers.{i}.{leaf}" for i in range(5) for leaf in "ab"]
+    assert outer_first(names) == [0, 1, 8, 9, 2, 3, 6, 7, 4, 5]
+    assert outer_first(["first", "second"]) == [0, 1]
+
+
+def test_uniform_takes_the_most_that_fits(llama: LoadedModel) -> None:
+    assert {p.weight for p in allocate(llama, "uniform", "bits=7.9", formats=THREE).layers.values()} == {"mxfp6_e2m3"}
+
+
+def test_bad_input_is_refused(llama: LoadedModel, text: TokenText) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'fisher'"):
+        allocate(llama, "fischer", text=text)
+    with pytest.raises(UnknownNameError, match="unknown setting of kl"):
+        allocate(llama, "kl", text=text, point="low")
+    with pytest.raises(DmxError, match="first_order takes point"):
+        allocate(llama, "first_order", text=text, point="nowhere")
+    with pytest.raises(UnknownNameError, match="mxfp4_e2m1"):
+        allocate(llama, "uniform", formats=("mxfp4",))
+    with pytest.raises(UnknownNameError, match="polic"):
+        allocate(llama, "uniform", policy="occp")
+    with pytest.raises(DmxError, match="reachable range"):
+        allocate(llama, "uniform", "bits=3")
+    with pytest.raises(DmxError, match="only the embedded model brings its own"):
+        allocate(llama, "fisher")

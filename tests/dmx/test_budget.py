@@ -1,0 +1,108 @@
+"""Budgets: what a text means, what it counts, that constraints say what mxsim.cost says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import mxsim
+from dmx.budget import Budget, Scenario, achieved, constraint, constraints
+from dmx.decisions import decision_space, element_bits, scaled_bits
+from dmx.errors import DmxError
+from dmx.models import LoadedModel
+from mxsim.assignment import Assignment
+from mxsim.errors import MxsimError
+from mxsim.workload import Phase
+
+FORMATS = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
+ASSUMED = ("vmxdotp_12nm-bf16-twice-fp8", "vmxdotp_12nm-hbm2-dram")
+PLACE = Scenario(device="vmxdotp_12nm", phases=((Phase(context=16), 1.0),), assume=ASSUMED)
+
+
+def some_choice(space: object, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(len(space.pairs), size=len(space.decisions))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("scales", "of"), [("out", element_bits), ("in", scaled_bits)])
+@pytest.mark.parametrize("weighting", ["plain", "size"])
+@pytest.mark.parametrize("tie", [False, True])
+def test_bits_in_every_reading(llama: LoadedModel, scales: str, of: object, weighting: str, tie: bool) -> None:
+    space = decision_space(llama, FORMATS, tie=tie)
+    one = constraint(Budget.parse("bits=5", bits_scales=scales, bits_weighting=weighting), space, llama.shape)
+    choice = some_choice(space)
+    layers = space.layer_pairs(choice)
+    weights = [llama.linears[n].weight.numel() if weighting == "size" else 1 for n in layers]
+    bits = [(of(p.weight) + of(p.activation)) / 2 for p in layers.values()]  # type: ignore[operator]
+    assert one.spent(choice) == pytest.approx(np.average(bits, weights=weights), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "dram", "energy", "latency"])
+@pytest.mark.parametrize("tie", [False, True])
+def test_a_constraint_spends_what_mxsim_cost_says(llama: LoadedModel, kind: str, tie: bool) -> None:
+    place = PLACE if kind in ("bytes", "energy") else Scenario(device="b200", phases=((Phase(context=16), 1.0),))
+    space = decision_space(llama, FORMATS, tie=tie)
+    one = constraint(Budget.parse(f"{kind}=0.5x", place), space, llama.shape)
+    choice = some_choice(space, 1)
+    assignment = Assignment(layers=space.layer_pairs(choice))
+    report = mxsim.cost(llama.shape, place.device, assignment, phase="decode", batch=1, context=16, assume=place.assume)
+    key = {"bytes": "weight_bytes", "dram": "dram_bytes", "energy": "energy_pj", "latency": "latency_s"}[kind]
+    assert one.spent(choice) == pytest.approx(report.totals[key], rel=1e-12)
+    wide = mxsim.cost(llama.shape, place.device, "bf16", phase="decode", batch=1, context=16, assume=place.assume)
+    assert one.wide == pytest.approx(wide.totals[key], rel=1e-12)
+    assert one.limit == 0.5 * one.wide
+    spent = achieved(assignment, llama.shape, place)
+    name = {"bytes": "bytes", "energy": "energy_pj", "latency": "latency_s"}.get(kind)
+    if name:
+        assert spent[name] == pytest.approx(report.totals[key], rel=1e-12)
+
+
+def test_phases_add_up(llama: LoadedModel) -> None:
+    space = decision_space(llama, FORMATS)
+    both = Scenario.parse(["prefill:1:16", "decode:1:16*8"], device="b200")
+    parts = [
+        constraint(Budget.parse("latency=1", Scenario.parse([w], device="b200")), space, llama.shape)
+        for w in ("prefill:1:16", "decode:1:16")
+    ]
+    choice = some_choice(space)
+    total = constraint(Budget.parse("latency=1", both), space, llama.shape).spent(choice)
+    assert total == pytest.approx(parts[0].spent(choice) + 8 * parts[1].spent(choice), rel=1e-12)
+
+
+def test_a_mixture_costs_what_its_vertices_cost(llama: LoadedModel) -> None:
+    """Costs are linear in probabilities: at a vertex the relaxed cost is the hard one."""
+    space = decision_space(llama, FORMATS)
+    one = constraint(Budget.parse("energy=1x", PLACE), space, llama.shape)
+    choice = some_choice(space)
+    onehot = np.eye(len(space.pairs))[choice]
+    assert one.fixed + (onehot * one.costs).sum() == pytest.approx(one.spent(choice), rel=1e-12)
+
+
+def test_a_budget_out_of_reach_names_the_range(llama: LoadedModel) -> None:
+    space = decision_space(llama, FORMATS)
+    with pytest.raises(DmxError, match="reachable range is 4 to 8"):
+        constraints([Budget.parse("bits=3.9")], space, llama.shape)
+    with pytest.raises(DmxError, match="x of all-BF16"):
+        constraints([Budget.parse("bits=8"), Budget.parse("bytes=0.01x")], space, llama.shape)
+    assert len(constraints([Budget.parse("bits=4"), Budget.parse("bytes=0.9x")], space, llama.shape)) == 2
+
+
+@pytest.mark.parametrize("text", ["bits", "bits=", "bits=x", "bits=five", "bits=-1", "bits=nan", "bits=0"])
+def test_what_is_no_budget_is_refused(text: str) -> None:
+    with pytest.raises(DmxError):
+        Budget.parse(text)
+
+
+def test_unknown_kinds_and_missing_devices_are_refused(llama: LoadedModel) -> None:
+    with pytest.raises(MxsimError, match="did you mean 'energy'"):
+        Budget.parse("energ=1")
+    with pytest.raises(DmxError, match="needs a device"):
+        Budget.parse("latency=1")
+    with pytest.raises(DmxError, match="only bits can be counted"):
+        constraint(Budget.parse("bytes=1x"), decision_space(llama, FORMATS), None)
+    with pytest.raises(DmxError, match="no budget"):
+        constraints([], decision_space(llama, FORMATS), None)
+    with pytest.raises(DmxError, match="PHASE:BATCH:CONTEXT"):
+        Scenario.parse(["decode:1"], device=None)

@@ -1,0 +1,62 @@
+"""Decision spaces: ladders, pairs, tied groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from dmx.decisions import decision_space, element_bits, scaled_bits
+from dmx.errors import DmxError
+from dmx.models import LoadedModel
+from mxsim.storage_formats import FormatPair
+
+THREE = ("mxfp8_e4m3", "mxfp4_e2m1", "mxfp6_e2m3")
+
+
+def test_the_ladder_rises_whatever_the_order_given(llama: LoadedModel) -> None:
+    space = decision_space(llama, THREE)
+    assert space.formats == ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
+    assert len(space.pairs) == 9
+    assert space.layers == tuple(llama.linears)
+    assert space.skipped == ("lm_head",)
+    assert len(decision_space(llama, THREE, apart=False).pairs) == 3
+    assert (element_bits("bf16"), scaled_bits("bf16")) == (16, 16)
+    assert (element_bits("mxfp4_e2m1"), scaled_bits("mxfp4_e2m1")) == (4, 4.25)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_places_and_pairs_are_inverse(llama: LoadedModel, apart: bool) -> None:
+    space = decision_space(llama, THREE, apart=apart)
+    for i, pair in enumerate(space.pairs):
+        weight, activation = space.rungs(i)
+        assert space.pair_at(weight, activation) == i
+        assert pair == FormatPair(space.formats[weight], space.formats[activation])
+
+
+def test_tied_layers_decide_together(llama: LoadedModel) -> None:
+    space = decision_space(llama, THREE[:2], tie=True)
+    assert len(space.decisions) == 8
+    assert [layer.rpartition(".")[2] for layer in space.decisions[0].layers] == ["q_proj", "k_proj", "v_proj"]
+    assert sum(sum(d.weights) for d in space.decisions) == sum(linear.weight.numel() for linear in llama.linears.values())
+    choice = np.arange(8) % 4
+    layers = space.layer_pairs(choice)
+    assert len({layers[layer] for layer in space.decisions[0].layers}) == 1
+    assert space.choice_of(layers).tolist() == choice.tolist()
+
+
+def test_what_lies_outside_the_space_is_refused(llama: LoadedModel) -> None:
+    space = decision_space(llama, THREE[:2], tie=True)
+    layers = space.layer_pairs(np.zeros(8, np.int64))
+    with pytest.raises(DmxError, match="none of"):
+        space.choice_of({**layers, space.layers[0]: FormatPair("mxint8", "mxint8")})
+    with pytest.raises(DmxError, match="matches none"):
+        decision_space(llama, THREE, only=["*.experts.*"])
+
+
+def test_linears_left_out_are_listed(llama: LoadedModel) -> None:
+    space = decision_space(llama, THREE, skip=["*.down_proj"])
+    assert len(space.layers) == 12
+    assert set(space.skipped) == {"model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj", "lm_head"}

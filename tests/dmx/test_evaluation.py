@@ -1,0 +1,54 @@
+"""Perplexity and divergence against a plain computation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from dmx.errors import DmxError  # noqa: E402
+from dmx.evaluation import evaluate  # noqa: E402
+from dmx.models import LoadedModel  # noqa: E402
+from dmx.quantised_linear import apply  # noqa: E402
+from dmx.text import TokenText  # noqa: E402
+from mxsim.assignment import Assignment  # noqa: E402
+
+
+def plain(model: LoadedModel, text: TokenText) -> torch.Tensor:
+    """(windows, context - 1, vocabulary) log-probabilities in float64."""
+    with torch.no_grad():
+        return model.module(input_ids=text.windows).logits[:, :-1].double().log_softmax(-1)
+
+
+def test_the_float_model(llama: LoadedModel, text: TokenText) -> None:
+    found = evaluate(llama, text=text)
+    loss = -plain(llama, text).gather(-1, text.windows[:, 1:, None]).mean()
+    assert found["perplexity"] == pytest.approx(math.exp(float(loss)), rel=1e-5)
+    assert (found["tokens"], found["windows"], found["context"]) == (12 * 31, 12, 32)
+    assert found["kl_to_float"] == 0
+    assert found["text"]["sha256"] == text.sha256
+    assert found["unit"] is found["fake_quantisation"] is None
+
+
+def test_an_assignment(llama: LoadedModel, text: TokenText, tmp_path: Path) -> None:
+    assignment = Assignment.uniform(llama.linears, "mxfp4_e2m1")
+    found = evaluate(llama, assignment, text=text)
+    reference = plain(llama, text)
+    with apply(llama, assignment):
+        logs = plain(llama, text)
+    divergence = (reference.exp() * (reference - logs)).sum(-1).mean()
+    assert found["kl_to_float"] == pytest.approx(float(divergence), rel=1e-4)
+    assert found["kl_to_float"] > 0
+    assignment.save(tmp_path)
+    assert evaluate(llama, tmp_path, text=text)["perplexity"] == found["perplexity"]
+
+
+def test_bad_input_is_refused(llama: LoadedModel, text: TokenText) -> None:
+    with pytest.raises(DmxError, match="pass an assignment"):
+        evaluate(llama, text=text, unit="mx_exact")
+    with pytest.raises(DmxError, match="only the embedded model brings its own"):
+        evaluate(llama)

@@ -1,0 +1,88 @@
+"""Relaxed linears: exact at vertices, gradients as autograd gives them, shared inputs."""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from dmx.quantisers import fake_quantize  # noqa: E402
+from dmx.relax import RelaxedLinearFunction, RelaxedModel, mixed, vertex  # noqa: E402
+from mxsim.formats import FORMATS  # noqa: E402
+
+LADDER = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
+
+
+def rising(place: int, steps: int) -> torch.Tensor:
+    return (torch.arange(steps) < place).float()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("pair", list(product(FORMATS, repeat=2)), ids=":".join)
+def test_a_vertex_has_the_bits_of_fake_quantisation(pair: tuple[str, str], bias: bool) -> None:
+    torch.manual_seed(0)
+    linear, x = torch.nn.Linear(48, 5, bias=bias).requires_grad_(False), torch.randn(2, 3, 48)
+    formats = list(dict.fromkeys(pair)) if pair[0] != pair[1] else [pair[0], next(f for f in FORMATS if f != pair[0])]
+    expected = torch.nn.functional.linear(fake_quantize(x, pair[1]), fake_quantize(linear.weight, pair[0]), linear.bias)
+    with RelaxedModel({"a": linear}, formats) as relaxed:
+        for needs_gradient in (False, True):
+            degrees = torch.stack([rising(formats.index(name), 1) for name in pair])[None]
+            relaxed.degrees = degrees.requires_grad_(needs_gradient)
+            assert torch.equal(linear(x).detach(), expected)
+    assert torch.equal(linear(x), torch.nn.functional.linear(x, linear.weight, linear.bias))
+
+
+@pytest.mark.parametrize("places", [(0, 2), (1, 1), (2, 0)])
+def test_a_ladder_of_three_is_exact_at_its_vertices(places: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    linear, x = torch.nn.Linear(64, 8).requires_grad_(False), torch.randn(4, 64)
+    expected = torch.nn.functional.linear(fake_quantize(x, LADDER[places[1]]), fake_quantize(linear.weight, LADDER[places[0]]), linear.bias)
+    with RelaxedModel({"a": linear}, LADDER) as relaxed:
+        relaxed.degrees = torch.stack([rising(place, 2) for place in places])[None]
+        assert torch.equal(linear(x), expected)
+        assert [vertex(row) for row in relaxed.degrees[0]] == list(places)
+        assert vertex(torch.tensor([0.5, 0.0])) is None
+
+
+def test_closed_form_gradients_are_those_of_autograd() -> None:
+    torch.manual_seed(0)
+    x, w, b = torch.randn(6, 64), torch.randn(5, 64), torch.randn(5)
+    inputs, weights = (tuple(fake_quantize(v, f) for f in LADDER) for v in (x, w))
+    degrees = [torch.tensor([0.7, 0.2], requires_grad=True) for _ in range(4)]
+
+    def plain(values: tuple[torch.Tensor, ...], d: torch.Tensor) -> torch.Tensor:
+        return values[0] + sum(d[j] * (high - low) for j, (low, high) in enumerate(pairwise(values)))
+
+    leaf, straight = x.clone().requires_grad_(), x.clone().requires_grad_()
+    RelaxedLinearFunction.apply(leaf, degrees[0], degrees[1], inputs, weights, b).square().sum().backward()
+    through = plain(inputs, degrees[2]) + (straight - straight.detach())
+    torch.nn.functional.linear(through, plain(weights, degrees[3]), b).square().sum().backward()
+    for ours, theirs in ((degrees[0], degrees[2]), (degrees[1], degrees[3]), (leaf, straight)):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=2e-4, atol=2e-3)
+
+
+def test_mixed_is_exact_at_its_ends() -> None:
+    values = tuple(fake_quantize(torch.randn(64), f) for f in LADDER)
+    for place in range(3):
+        assert torch.equal(mixed(values, rising(place, 2)), values[place])
+
+
+def test_linears_that_share_an_input_share_its_quantisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    import dmx.relax
+
+    def counted(x: torch.Tensor, format: str, policy: str = "ocp") -> torch.Tensor:
+        calls.append(format)
+        return fake_quantize(x, format, policy)
+
+    linears = {name: torch.nn.Linear(32, 4).requires_grad_(False) for name in "qkv"}
+    monkeypatch.setattr(dmx.relax, "fake_quantize", counted)
+    with RelaxedModel(linears, LADDER[:2]) as relaxed:
+        calls.clear()
+        relaxed.degrees = torch.full((3, 2, 1), 0.5)
+        x = torch.randn(2, 32)
+        for linear in linears.values():
+            linear(x)
+        assert sorted(calls) == sorted(LADDER[:2])

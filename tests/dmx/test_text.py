@@ -1,0 +1,53 @@
+"""Windows: cut without remainder, halves that do not meet, texts that are too short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from dmx.allocators.problem import sample_windows  # noqa: E402
+from dmx.errors import DmxError  # noqa: E402
+from dmx.models import LoadedModel  # noqa: E402
+from dmx.text import TokenText, read_text, tokenize  # noqa: E402
+from tests.dmx.small_models import random_text  # noqa: E402
+
+
+def test_windows_do_not_overlap_and_the_rest_is_dropped(llama: LoadedModel) -> None:
+    text = tokenize(llama, random_text(100), name="a")
+    assert text.windows.shape == (3, 32)
+    assert text.scored_tokens == 3 * 31
+    ids = llama.need_tokenizer()(random_text(100), add_special_tokens=False)["input_ids"]
+    assert text.windows.reshape(-1).tolist() == ids[:96]
+
+
+def test_halves_are_disjoint_and_complete(llama: LoadedModel) -> None:
+    whole, first, second = (tokenize(llama, random_text(), name="a", context=16, part=part) for part in ("all", "first", "second"))
+    assert torch.equal(torch.cat([first.windows, second.windows]), whole.windows)
+    assert first.name == "a (first half)"
+    assert first.first(2).windows.shape == (2, 16)
+
+
+def test_bad_text_is_refused(llama: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(DmxError, match="5 tokens, too few for a window of 32"):
+        tokenize(llama, random_text(5), name="a")
+    with pytest.raises(DmxError, match="does not fit"):
+        tokenize(llama, random_text(), name="a", context=33)
+    with pytest.raises(DmxError, match="none of all, first, second"):
+        tokenize(llama, random_text(), name="a", part="third")
+    with pytest.raises(DmxError, match="cannot be read"):
+        read_text(tmp_path / "none.txt")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(DmxError, match="not UTF-8"):
+        read_text(tmp_path / "bytes.txt")
+
+
+def test_a_sample_follows_from_the_seed(text: TokenText) -> None:
+    drawn = [sample_windows(text, 96, seed).windows for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert drawn[0].shape == (3, 32)
+    assert sample_windows(text, 10**6, 0) is text
