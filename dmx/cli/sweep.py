@@ -82,9 +82,8 @@ def command(
     if as_json:
         print(json.dumps(done, indent=1))
     else:
-        print(
-            f"{done['runs']} runs: {done['done_before']} were there, {done['done']} done, {len(done['failed'])} failed, {done['seconds']:.0f} s"
-        )
+        told = (f"{done['runs']} runs", f"{done['done_before']} were there", f"{done['done']} done", f"{len(done['failed'])} failed")
+        print(f"{', '.join(told)}, {done['seconds']:.0f} s")
     print(f"records are in {output / 'records'}", file=sys.stderr)
     if done["failed"]:
         raise typer.Exit(1)
