@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dmx.continuous import field_widths, sliding_operand
 from dmx.quantisers import fake_quantize
 
 Ladder = tuple[torch.Tensor, ...]  #: an operand's value in each format of the ladder
@@ -69,6 +70,37 @@ class RelaxedLinearFunction(torch.autograd.Function):
         return grad_x if ctx.needs_input_grad[0] else None, grad_inputs, grad_weights, None, None, None
 
 
+class SlidingLinearFunction(torch.autograd.Function):
+    """The same with operands whose exponent and significand bits slide (see dmx.continuous); saturated inputs pass no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        input_degrees: torch.Tensor,
+        weight_degrees: torch.Tensor,
+        weight: torch.Tensor,
+        widths: Sequence[tuple[int, int]],
+        floored: bool,
+        bias: torch.Tensor | None,
+    ) -> torch.Tensor:
+        inputs, by_input, passes = sliding_operand(x, input_degrees, widths, floored=floored)
+        weights, by_weight, _ = sliding_operand(weight, weight_degrees, widths, floored=floored)
+        ctx.save_for_backward(inputs, weights, passes, *by_input, *by_weight)
+        return functional.linear(inputs, weights, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (grad,) = grads
+        inputs, weights, passes, *slopes = ctx.saved_tensors
+        steps = len(slopes) // 2
+        grad_inputs = grad @ weights
+        grad_weights = grad.reshape(-1, grad.shape[-1]).t() @ inputs.reshape(-1, inputs.shape[-1])
+        by_input = torch.stack([torch.dot(grad_inputs.reshape(-1), slope.reshape(-1)) for slope in slopes[:steps]])
+        by_weight = torch.stack([torch.dot(grad_weights.reshape(-1), slope.reshape(-1)) for slope in slopes[steps:]])
+        return grad_inputs * passes, by_input, by_weight, None, None, None, None
+
+
 def _inner(gradient: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     """<gradient, high - low> without the difference."""
     return torch.dot(gradient, high.reshape(-1)) - torch.dot(gradient, low.reshape(-1))
@@ -95,6 +127,7 @@ class RelaxedModel:
         self.policy = policy
         self.relaxation = relaxation
         self.degrees = torch.zeros(len(self.names), 2, len(self.formats) - 1)
+        self._widths = None if relaxation == "mix" else field_widths(self.formats)
         self._linears = dict(linears)
         self._forwards: dict[str, Any] = {}
         self._weights: list[Ladder] = []
@@ -133,7 +166,11 @@ class RelaxedModel:
         def forward(x: torch.Tensor) -> torch.Tensor:
             weight_degrees, input_degrees = self.degrees[i]
             if not self.degrees.requires_grad:
-                return self._hard_or_mixed(i, x, weight_degrees, input_degrees, linear.bias)
+                return self._hard_or_mixed(i, x, weight_degrees, input_degrees, linear)
+            if self._widths is not None:
+                slide: Any = SlidingLinearFunction.apply
+                floored = self.relaxation == "floored"
+                return cast("torch.Tensor", slide(x, input_degrees, weight_degrees, linear.weight, self._widths, floored, linear.bias))
             inputs = tuple(self._input_value(x, place) for place in range(len(self.formats)))
             apply: Any = RelaxedLinearFunction.apply
             return cast("torch.Tensor", apply(x, input_degrees, weight_degrees, inputs, self._weights[i], linear.bias))
@@ -141,15 +178,19 @@ class RelaxedModel:
         return forward
 
     def _hard_or_mixed(
-        self, i: int, x: torch.Tensor, weight_degrees: torch.Tensor, input_degrees: torch.Tensor, bias: torch.Tensor | None
+        self, i: int, x: torch.Tensor, weight_degrees: torch.Tensor, input_degrees: torch.Tensor, linear: nn.Linear
     ) -> torch.Tensor:
         """Without gradients: only the formats that the degrees touch are computed."""
         place = vertex(input_degrees)
+        if self._widths is not None and (place is None or vertex(weight_degrees) is None):
+            floored = self.relaxation == "floored"
+            value = sliding_operand(x, input_degrees, self._widths, floored=floored)[0]
+            return functional.linear(value, sliding_operand(linear.weight, weight_degrees, self._widths, floored=floored)[0], linear.bias)
         if place is None:
             value = mixed(tuple(self._input_value(x, p) for p in range(len(self.formats))), input_degrees)
         else:
             value = self._input_value(x, place)
-        return functional.linear(value, mixed(self._weights[i], weight_degrees), bias)
+        return functional.linear(value, mixed(self._weights[i], weight_degrees), linear.bias)
 
 
 def vertex(degrees: torch.Tensor) -> int | None:

@@ -1,0 +1,169 @@
+"""A search step against a forward and backward step of the same model under fixed fake quantisation: time, and peak memory.
+
+`python -m benchmarks.search` prints the rows of reports/benchmarks.md. Fixed: weights and inputs of every linear are fake-quantised to
+MXFP4 and MXFP8 half and half, straight through, weights with gradients, as quantisation-aware training does it; the autograd column slides
+bits with floors and logarithms left in the graph.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.timing import markdown, ratio, turns
+from dmx.decisions import decision_space
+from dmx.models import LoadedModel, load_model
+from dmx.quantisers import fake_quantize
+from dmx.relax import RelaxedModel
+
+ROUNDS = 7
+FORMATS = ("mxfp4_e2m1", "mxfp8_e4m3")
+WINDOWS, CONTEXT = 4, 256
+KINDS = ("fixed", "search", "autograd")
+
+
+def shaped(name: str) -> LoadedModel:
+    """The embedded model, or random weights in a larger shape."""
+    if name == "embedded":
+        return load_model(None)
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=4096,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=6,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    return load_model(LlamaForCausalLM(config))
+
+
+class FixedLinear(torch.autograd.Function):
+    """A linear with both operands fake-quantised, straight through."""
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor, weight: torch.Tensor, format: str) -> torch.Tensor:
+        inputs, weights = fake_quantize(x, format), fake_quantize(weight, format)
+        ctx.save_for_backward(inputs, weights)  # type: ignore[attr-defined]
+        return functional.linear(inputs, weights)
+
+    @staticmethod
+    def backward(ctx: object, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        inputs, weights = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad @ weights, grad.flatten(0, -2).t() @ inputs.flatten(0, -2), None
+
+
+def graph_operand(x: torch.Tensor, degree: torch.Tensor) -> torch.Tensor:
+    """Sliding bits with everything in the graph."""
+
+    def through(value: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        return value + (function(value) - value).detach()
+
+    e, m = 2 + 2 * degree, 1 + 2 * degree
+    blocks = x.unflatten(-1, (-1, 32))
+    top = 2.0 ** (e - 1)
+    scale = 2.0 ** through(torch.log2(blocks.abs().amax(-1, keepdim=True).clamp_min(1e-30)), torch.floor) / 2.0**top
+    largest = ((2 - 2.0**-m) * 2.0**top).clamp_max(448.0)
+    own = through(torch.log2((blocks / scale).abs().clamp_min(1e-30)), torch.floor)
+    quantum = 2.0 ** (torch.maximum(own, 2 - top) - m)
+    rounded = through(blocks / scale / quantum, torch.round) * quantum
+    return (scale * torch.minimum(torch.maximum(rounded, -largest), largest)).flatten(-2)
+
+
+def stepper(name: str, kind: str) -> Callable[[], object]:
+    """One forward and backward step of a kind."""
+    model = shaped(name)
+    linears = {layer: linear for layer, linear in model.linears.items() if linear.in_features % 32 == 0}
+    ids = torch.randint(0, model.module.config.vocab_size, (WINDOWS, CONTEXT), generator=torch.Generator().manual_seed(1))  # type: ignore[union-attr]
+
+    def loss() -> torch.Tensor:
+        logits = model.module(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        return functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+    if kind == "search":
+        space = decision_space(model, FORMATS)
+        relaxed = RelaxedModel({layer: linears[layer] for layer in space.layers if layer in linears}, FORMATS)
+        relaxed.__enter__()
+
+        def search() -> None:
+            relaxed.degrees = torch.full_like(relaxed.degrees.detach(), 0.4).requires_grad_()
+            loss().backward()
+            relaxed.forget()
+
+        return search
+    degrees = [torch.full((2,), 0.4, requires_grad=True) for _ in linears]
+    for i, linear in enumerate(linears.values()):
+        linear.weight.requires_grad_(kind == "fixed")
+        linear.forward = _forward(linear, kind, FORMATS[i % 2], degrees[i])  # type: ignore[method-assign]
+
+    def fixed() -> None:
+        model.module.zero_grad(set_to_none=True)
+        loss().backward()
+
+    return fixed
+
+
+def _forward(linear: nn.Linear, kind: str, format: str, degree: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    if kind == "fixed":
+        return lambda x: FixedLinear.apply(x, linear.weight, format)  # type: ignore[no-any-return, no-untyped-call]
+    return lambda x: functional.linear(graph_operand(x, degree[0]), graph_operand(linear.weight, degree[1]))
+
+
+def peak_mebibytes(name: str, kind: str) -> float:
+    """What a step adds to a fresh process that has loaded the model and made one quantisation."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.search", name, kind], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def measure_peak(name: str, kind: str) -> float:
+    """MiB by which the resident set grows at its highest, by Linux's own count, which can be started anew."""
+    step = stepper(name, kind)
+    step()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status_mebibytes("VmRSS")
+    for _ in range(2):
+        step()
+    return status_mebibytes("VmHWM") - before
+
+
+def status_mebibytes(key: str) -> float:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    rows = []
+    for name in ("embedded", "llama 576 x 6"):
+        taken = turns({kind: stepper(name, kind) for kind in KINDS}, ROUNDS)
+        peaks = {kind: peak_mebibytes(name, kind) for kind in KINDS}
+        fixed = taken["fixed"]
+        rows.append(
+            [
+                name,
+                f"{1e3 * statistics.median(fixed):.0f} ms, {peaks['fixed']:.0f} MiB",
+                *(f"{ratio(taken[kind], fixed):.2f}x, {peaks[kind] / max(peaks['fixed'], 1.0):.2f}x" for kind in ("search", "autograd")),
+            ]
+        )
+    print("## Search\n")
+    print(
+        f"One step of {WINDOWS} windows of {CONTEXT} tokens, median of {ROUNDS} turns; then what the step adds to the process's peak memory.\n"
+    )
+    print(markdown(["model", "fixed fake quantisation", "search step (target 1.3x, 1.2x)", "sliding bits by autograd"], rows))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        print(measure_peak(sys.argv[1], sys.argv[2]))
+    else:
+        main()

@@ -1,0 +1,82 @@
+"""The paper's relaxation: exponent and significand bits that slide, with gradients in closed form instead of a graph of floors and logs.
+
+A format E(e) M(m) with real e and m has bias 2^(e-1) - 1, its largest binade 2^(e-1), and max = (2 - 2^-m) 2^(2^(e-1)), at most 448.
+Between two formats of the ladder e and m move on a straight line, at whose ends the values are the formats' own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+
+from dmx.errors import DmxError
+from mxsim.formats import FORMATS
+
+BLOCK = 32
+LN2 = math.log(2.0)
+LARGEST = 448.0  #: E4M3's, which gives its topmost code to NaN
+
+
+def field_widths(formats: Sequence[str]) -> list[tuple[int, int]]:
+    """(exponent bits, significand bits) of each format. Raises: DmxError for one that the relaxation does not pass through."""
+    found = []
+    for name in formats:
+        element = FORMATS[name].element
+        if element.is_fixed_point or FORMATS[name].tensor_scale or FORMATS[name].block_size != BLOCK or element.name == "e5m2":
+            raise DmxError(f"sliding bits do not pass through {name}: take MXFP4, MXFP6 or mxfp8_e4m3, or relaxation mix")
+        found.append((element.ebits, element.mbits))
+    return found
+
+
+def sliding(x: torch.Tensor, e: float, m: float, *, floored: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Quantise to E(e) M(m), both real, in blocks of 32 along the last axis.
+
+    Args: x: (..., K) float32.  floored: the scale's divisor is a power of two, 2^floor(log2 max), as in the published code; else
+        2^(2^(e-1)), which moves without jumps and keeps the error nearly monotone.
+    Returns: y, dy/de, dy/dm, and where x passes its gradient (1 where it is not saturated), each of x's shape.
+    """
+    k = x.shape[-1]
+    values = torch.nn.functional.pad(x.detach().float(), (0, -k % BLOCK)).unflatten(-1, (-1, BLOCK))
+    top = 2.0 ** (e - 1)
+    largest = min((2 - 2.0**-m) * 2.0**top, LARGEST)
+    divisor = 2.0 ** math.floor(math.frexp(largest)[1] - 1) if floored else 2.0**top
+    amax = values.abs().amax(-1, keepdim=True)
+    binade = torch.ldexp(torch.ones_like(amax), torch.frexp(amax).exponent - 1)
+    scale = torch.where(amax > 0, binade / divisor, torch.ones_like(amax))
+    scaled = values / scale
+    lowest = 2 - top  # the smallest normal binade: 1 - bias
+    own = (torch.frexp(scaled).exponent - 1).float()
+    is_subnormal = (own < lowest) | (scaled == 0)
+    quantum = torch.exp2(torch.where(is_subnormal, torch.full_like(own, lowest), own) - m)
+    rounded = torch.round(scaled / quantum) * quantum
+    is_saturated = rounded.abs() > largest
+    y = rounded.clamp(-largest, largest) * scale
+    error = values - y
+    sign = torch.sign(values)
+    saturated_slope = sign * LN2 * 2.0**-m * binade if largest < LARGEST else torch.zeros_like(y)
+    by_m = torch.where(is_saturated, saturated_slope, LN2 * error)
+    # Of a subnormal both the scale's divisor and the smallest binade move with e: 2 top = 2^e.
+    by_e = torch.where(is_subnormal & ~is_saturated, LN2 * LN2 * 2 * top * error, torch.zeros_like(y))
+    flat = [part.flatten(-2)[..., :k].to(x.dtype) for part in (y, by_e, by_m, (~is_saturated).float())]
+    return flat[0], flat[1], flat[2], flat[3]
+
+
+def sliding_operand(
+    x: torch.Tensor, degrees: torch.Tensor, widths: Sequence[tuple[int, int]], *, floored: bool
+) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+    """An operand part of the way up the ladder.
+
+    Args: degrees: (formats - 1,) falling.  widths: field_widths of the ladder.
+    Returns: the value; its derivative by each degree; where x passes its gradient.
+    """
+    e, m = (float(width) for width in widths[0])
+    ways = []
+    for degree, (low, high) in zip(degrees.tolist(), pairwise(widths), strict=True):
+        way = (high[0] - low[0], high[1] - low[1])
+        ways.append(way)
+        e, m = e + degree * way[0], m + degree * way[1]
+    y, by_e, by_m, passes = sliding(x, e, m, floored=floored)
+    return y, [by_e * de + by_m * dm for de, dm in ways], passes
