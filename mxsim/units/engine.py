@@ -139,8 +139,8 @@ def _decoding(path: UnitPath, x: Operand) -> parameters.Decoding:
     f = x.format
     return parameters.Decoding(
         ebits=f.ebits,
-        mbits=f.mbits if f.ebits else path.int8_fraction,
-        bias=f.bias,
+        mbits=f.mbits,
+        bias=f.bias if f.ebits else path.int8_fraction - f.mbits,
         specials=_SPECIALS[f.specials],
         low_bits=13 if f.name == "tf32" else 0,
         denormals=_DENORMALS[path.denormals],
@@ -151,9 +151,9 @@ def _decoding(path: UnitPath, x: Operand) -> parameters.Decoding:
 
 
 def _fixed(path: UnitPath, a: OperandFormat, b: OperandFormat) -> parameters.Fixed:
-    fraction = sum((f.mbits if f.ebits else path.int8_fraction) + (3 if f.scale == "ue4m3" else 0) for f in (a, b))
-    if path.scaling == "group":
-        fraction -= a.emin + b.emin  # integers in units of 2^(emin - mbits), and no exponent of their own
+    fraction = sum(f.mbits + (3 if f.scale == "ue4m3" else 0) for f in (a, b))
+    if path.scaling == "group":  # integers in units of 2^(emin - mbits), and no exponent of their own
+        fraction -= sum(f.emin if f.ebits else f.mbits - path.int8_fraction for f in (a, b))
     c = path.floored_c
     return parameters.Fixed(
         exact=path.reduce == "exact",

@@ -324,7 +324,7 @@ UNITS: Registry[MatmulUnit] = Registry(
                 _cdna3(*_FNUZ, L=16, order="even_odd", limit=None, drop=25),
             ),
             source=_TESTED,
-            notes="FP8 beside an Inf or NaN in C follows docs/units.md, not MMA-Sim.",
+            notes="FP8 beside an Inf or NaN in C follows tests/oracles/CHOICES.md, not MMA-Sim.",
         ),
         MatmulUnit(
             name="pulp_mxdotp",

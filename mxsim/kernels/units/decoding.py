@@ -35,7 +35,7 @@ def element(code: int, d: Decoding) -> Any:
     """(kind, sign, significand, exponent): the magnitude is significand * 2^(exponent - mbits)."""
     if d.ebits == 0:
         integer = code - 256 if code >= 128 else code
-        return NUMBER, integer < 0, abs(integer), 0
+        return NUMBER, integer < 0, abs(integer), -d.bias
     code &= ~((1 << d.low_bits) - 1)
     negative = (code >> (d.ebits + d.mbits)) & 1 == 1
     field = (code >> d.mbits) & ((1 << d.ebits) - 1)
