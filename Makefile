@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help env test lint bench exactness exhaustive oracles pages clean
+.PHONY: help env test lint pareto cluster bench exactness units-report exhaustive oracles pages clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,14 @@ lint: $(READY) ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+#: make pareto MODEL=./model TEXT=mine.txt OUT=out/mine, or make pareto CONFIG=job.yaml
+pareto: $(READY) ## the main job: sweep, fronts, export, validation, page; MODEL= TEXT= OUT= CONFIG= for one's own
+	$(BIN)/python -m analysis job $(if $(CONFIG),--config '$(CONFIG)') $(if $(MODEL),--model '$(MODEL)') $(if $(TEXT),--text '$(TEXT)') $(if $(OUT),-o '$(OUT)')
+
+cluster: $(READY) ## a sweep on a Ray cluster of two nodes on this machine, one of them killed
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[ray]' --no-build-isolation
+	$(BIN)/python -m pytest -m cluster -rA tests/dmx/engines
 
 bench: $(READY) ## speed as ratios against peers and limits, into reports/benchmarks.md
 	$(BIN)/pip install --quiet --constraint constraints.txt '.[bench]' --no-build-isolation 2>/dev/null || echo 'peers could not be installed: measured without' >&2

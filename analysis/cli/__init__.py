@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli import pareto, report
+from analysis.cli import job, pareto, report
 from analysis.errors import AnalysisError, NothingToDrawError
 from mxsim.version import VERSION
 
@@ -39,7 +39,7 @@ def options(
     """Pareto fronts and reports from what dmx sweep wrote."""
 
 
-for name, module in (("pareto", pareto), ("report", report)):
+for name, module in (("job", job), ("pareto", pareto), ("report", report)):
     app.command(name, epilog=module.EXAMPLES)(module.command)
 
 

@@ -1,0 +1,130 @@
+"""The configuration of the main job: a YAML file, checked against this schema. Every key has the meaning of the flag it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from analysis.errors import AnalysisError
+
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+Words = list[str]
+
+
+class Hardware(BaseModel):
+    """Where the model runs: what energy and latency are of."""
+
+    model_config = STRICT
+
+    device: str | None = Field("b200", description="A device of `mxsim hardware` or a TOML file; null leaves costs out.")
+    assume: Words = Field(["b200-fp4-half-fp8"], description="Assumptions of the device that are accepted, by name.")
+    phase: Literal["prefill", "decode"] = Field("decode", description="One step of this kind.")
+    batch: int = Field(1, ge=1, description="Sequences at a time.")
+    context: int | None = Field(None, ge=1, description="Tokens of each prompt or cache; null is 1024, or the model's longest.")
+    scenario: Words = Field([], description="PHASE:BATCH:CONTEXT[*TIMES] words in place of phase, batch and context; they add up.")
+    kv_format: str = Field("bf16", description="The KV cache's format, or K:V.")
+
+
+class Workers(BaseModel):
+    """Who does the runs."""
+
+    model_config = STRICT
+
+    engine: Literal["local", "ray"] = Field("local", description="Processes on this machine, or a Ray cluster.")
+    count: int = Field(2, ge=1, description="Processes (local), among which the machine's threads are split.")
+    address: str | None = Field(None, description="Of the Ray cluster; null starts one here.")
+
+
+class Export(BaseModel):
+    """The assignment that is exported and validated."""
+
+    model_config = STRICT
+
+    target: Literal["compressed-tensors", "quark", "mxsim"] = Field("mxsim", description="The layout; see docs/checkpoints.md.")
+    method: str = Field("dmx", description="Whose assignment.")
+    bits: float = Field(5.0, gt=0, description="The budget in bits that the assignment is nearest to; of other budgets the first is taken.")
+    golden: int = Field(4, ge=0, description="Input rows a layer whose exact outputs are written beside; 0 is none.")
+    unit: str = Field("nvidia_blackwell", description="The unit that golden outputs come from.")
+
+
+class Configuration(BaseModel):
+    """Everything that the main job does."""
+
+    model_config = STRICT
+
+    model: str | None = Field(None, description="A folder or a hub name; null is the embedded model.")
+    text: str | None = Field(None, description="A UTF-8 file to search on; null is the embedded model's own.")
+    report_text: str | None = Field(None, description="A file to report on; null halves `text`: search on the first, report on the second.")
+    budgets: Words = Field(["bits=4.5", "bits=5", "bits=5.5", "bits=6", "bits=7"], min_length=1, description="As `--budgets`.")
+    methods: Words = Field(
+        ["kl", "dmx", "fisher", "first_order", "uniform", "first_last", "kl_per_bit"], min_length=1, description="As `--methods`."
+    )
+    seeds: list[int] = Field([0], min_length=1, description="A run of each method that draws at random for each.")
+    formats: Words = Field(["mxfp4_e2m1", "mxfp8_e4m3"], min_length=1, description="The ladder to choose from.")
+    references: Words = Field(["mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3"], description="Uniform formats drawn beside the fronts.")
+    policy: str = Field("ocp", description="Whose conversion.")
+    tie: bool = Field(False, description="q, k, v and gate, up take the same formats.")
+    apart: bool = Field(True, description="Weights and inputs choose each for itself.")
+    tokens: int = Field(4096, ge=1, description="Tokens of the text that searches and scores look at.")
+    window: int | None = Field(None, ge=2, description="Tokens of a window; null is the model's longest, at most 512.")
+    report_windows: int | None = Field(64, ge=1, description="Report on so many windows; null is all.")
+    tasks: Words = Field([], description="Multiple-choice tasks, by name or file.")
+    task_limit: int | None = Field(None, ge=1, description="Only so many questions of each.")
+    search: dict[str, int | float | bool | str | None] = Field({}, description="Settings of the searches, as `--set`.")
+    hardware: Hardware = Field(default_factory=Hardware, description="Where the model runs.")
+    workers: Workers = Field(default_factory=Workers, description="Who does the runs.")
+    export: Export | None = Field(default_factory=Export, description="What is exported and validated; null is nothing.")
+    output: str = Field("out/pareto", description="The folder for all of it; a second run there does only what is new.")
+
+
+def read_configuration(path: Path | None, changes: Mapping[str, Any] | None = None) -> Configuration:
+    """A configuration file with some keys changed; without a file the defaults.
+
+    Raises: AnalysisError naming each key that is unknown or has a wrong value.
+    """
+    content: Any = {}
+    where = "configuration"
+    if path is not None:
+        import yaml
+
+        where = str(path)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise AnalysisError(f"{where} cannot be read as YAML: {error}") from error
+        content = {} if content is None else content
+        if not isinstance(content, dict):
+            raise AnalysisError(f"{where} holds a {type(content).__name__}: it must be keys with values, such as `tokens: 4096`")
+    try:
+        return Configuration.model_validate({**content, **(changes or {})})
+    except ValidationError as error:
+        raise AnalysisError(f"{where}: " + "; ".join(_told(one) for one in error.errors())) from error
+
+
+def _told(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {name!r}: every key is in docs/configuration.md"
+    return f"{name} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def reference() -> str:
+    """Every key as a row of a Markdown table: what docs/configuration.md holds."""
+    return "\n".join(["| key | default | means |", "|---|---|---|", *_rows(Configuration, "")])
+
+
+def _rows(schema: type[BaseModel], prefix: str) -> list[str]:
+    import yaml
+
+    rows = []
+    for name, field in schema.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            rows += [f"| `{prefix}{name}` | see below | {field.description} |", *_rows(type(default), f"{prefix}{name}.")]
+        else:
+            shown = yaml.safe_dump(default, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+            rows.append(f"| `{prefix}{name}` | `{shown}` | {field.description} |")
+    return rows
