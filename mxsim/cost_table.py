@@ -118,17 +118,24 @@ def build_cost_table(
     kv_format: str = "bf16",
     assume: Iterable[str] = (),
     searched: Iterable[str] | None = None,
+    merge: bool = False,
 ) -> CostTable:
     """Price every pair of every decision in every phase.
 
     Args: tie: q, k and v share a decision, so do gate and up; the experts of a layer always do. False: each linear has its own.
         searched: the linears to decide on, all of them when None; the others stay bf16.
+        merge: as in mxsim.cost; it needs decisions that hold whole groups, for a launch is shared only where formats agree.
+    Raises: MxsimError for names that are not known, nothing to choose from, or merge with decisions that split a group.
     """
     shape, device = resolve_shape(model), load_device(hardware, assume=list(assume))
     choices = tuple(FormatPair.parse(pair) if isinstance(pair, str) else pair for pair in pairs)
     scenario = tuple(phases)
     if not choices or not scenario:
         raise MxsimError("a cost table needs at least one format pair and one phase")
+    if merge and not tie:
+        raise MxsimError(
+            "merge needs tied decisions, for untied linears of one launch could differ in format: pass tie=True, or merge=False"
+        )
     wanted = None if searched is None else set(searched)
     pricer = Pricer(device, kv_format)
     groups: dict[str, tuple[str, ...]] = {}
@@ -137,11 +144,16 @@ def build_cost_table(
     wide: dict[tuple[str, Phase], tuple[float | None, ...]] = {}
     for phase in scenario:
         known: dict[tuple[object, ...], Row] = {}
-        workload = build_workload(shape, phase)
+        workload = build_workload(shape, phase, merge=merge)
         unknown = (wanted or set()).difference(workload.linears)
         if unknown:
             raise unknown_name(f"layer of {shape.name}", min(unknown), workload.linears)
         decided, rest = _gather(workload.operations, tie, wanted)
+        shared = decided.keys() & rest.keys() if merge else set()
+        if shared:
+            raise MxsimError(
+                f"merge needs whole groups, and only a part of {min(shared)} is searched: search all of it, or pass merge=False"
+            )
         groups = {name: tuple(operation.name for operation in members) for name, members in decided.items()}
         rows = [_row(pricer, members, choices, known) for members in decided.values()]
         bf16 = [_row(pricer, members, (WIDE_PAIR,), known) for members in decided.values()]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mxsim.pricing import LayerCost, Price, Pricer, whole
 from mxsim.shapes import ModelShape
 from mxsim.storage_formats import STORAGE_FORMATS, WIDE_PAIR, FormatPair
 from mxsim.version import VERSION
-from mxsim.workload import Phase, Workload, build_workload
+from mxsim.workload import Matmul, Phase, Workload, build_workload
 
 DEFAULT_CONTEXT = 1024
 
@@ -118,6 +119,7 @@ class CostReport:
             "model": {"name": shape.name, "family": shape.family, "source": shape.source},
             "phase": {"kind": self.workload.phase.kind, "batch": self.workload.phase.batch, "context": self.workload.phase.context},
             "kv_format": str(self.kv_pair),
+            "merged": self.workload.merged,
             "device": {
                 "name": device.name,
                 "title": device.title,
@@ -143,6 +145,7 @@ def cost(
     assume: Iterable[str] = (),
     only: Iterable[str] = (),
     step_overhead_s: float = 0.0,
+    merge: bool = False,
 ) -> CostReport:
     """Bytes, energy and latency of every layer of a model for one forward step on a device.
 
@@ -152,6 +155,8 @@ def cost(
         `context` tokens.  context: 1024, or the model's longest where that is less, when None.  kv_format: "F" or "K:V".
         assume: assumptions of the device that are accepted, by name.  only: patterns, as in a shell; a linear that none of them
         matches stays bf16.  step_overhead_s: seconds that the software around the matmuls takes for each step.
+        merge: q, k and v run as one launch and quantise their input once where their formats agree, so do gate and up, as in
+        serving runtimes. Without it each linear runs alone, and costs are linear in every choice, tied or not.
     Returns: a CostReport. Energy or latency is None where the device lacks a figure; `missing` names it.
     Raises: MxsimError for anything that does not fit together; the message names the remedy.
     """
@@ -161,7 +166,7 @@ def cost(
         context = min(DEFAULT_CONTEXT, shape.max_context)
     if not (math.isfinite(step_overhead_s) and step_overhead_s >= 0):
         raise MxsimError(f"step_overhead_s = {step_overhead_s} must be a finite number of at least 0")
-    workload = build_workload(shape, Phase(kind=phase, batch=batch, context=context))
+    workload = build_workload(shape, Phase(kind=phase, batch=batch, context=context), merge=merge)
     label, chosen = _chosen(assignment, workload, tuple(only))
     return price_workload(workload, device, chosen, kv_format=kv_format, step_overhead_s=step_overhead_s, label=label)
 
@@ -176,11 +181,17 @@ def price_workload(
     label: str = "",
     pricer: Pricer | None = None,
 ) -> CostReport:
-    """The cost of a workload when each linear has the pair `chosen` for its name; a linear without one stays bf16."""
+    """The cost of a workload when each linear has the pair `chosen` for its name; a linear without one stays bf16.
+
+    In a merged workload, linears that could share a launch but differ in their formats run alone.
+    """
     prices = pricer or Pricer(device, kv_format)
+    split = _split_groups(workload, chosen)
     layers = []
     seen: dict[tuple[int, FormatPair], Price] = {}  # layers share their matmuls, and comparing identities is quick
     for operation in workload.operations:
+        if operation.group in split:
+            operation = operation._replace(matmul=_alone(operation.matmul))
         matmul = operation.matmul
         pair = prices.pair_of(matmul, chosen.get(operation.name, WIDE_PAIR))
         price = seen.get((id(matmul), pair))
@@ -195,6 +206,21 @@ def price_workload(
         step_overhead_s=step_overhead_s,
         layers=tuple(layers),
     )
+
+
+def _split_groups(workload: Workload, chosen: Mapping[str, FormatPair]) -> set[str]:
+    """Groups of a merged workload whose linears differ in their formats."""
+    pairs: dict[str, set[FormatPair]] = {}
+    for operation in workload.operations:
+        if operation.matmul.merged > 1:
+            pairs.setdefault(operation.group, set()).add(chosen.get(operation.name, WIDE_PAIR))
+    return {group for group, found in pairs.items() if len(found) > 1}
+
+
+@lru_cache(maxsize=256)
+def _alone(matmul: Matmul) -> Matmul:
+    """The same matmul with a launch and a quantise pass of its own."""
+    return replace(matmul, merged=1)
 
 
 def _chosen(

@@ -40,7 +40,7 @@ def matmul_energy(matmul: Matmul, traffic: Traffic, path: ComputePath, device: D
             return None
         return amount * figure.value
 
-    quantised = matmul.quantised_rows * matmul.k if traffic.quantise_bytes else 0
+    quantised = matmul.quantised_rows * matmul.k / matmul.merged if traffic.quantise_bytes else 0
     static_w = device.power.static_w
     memory = device.memory
     dram_pj = term(8 * (traffic.dram_bytes - traffic.written_bytes), memory.energy_pj_per_bit, "memory.energy_pj_per_bit")

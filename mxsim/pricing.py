@@ -63,6 +63,7 @@ class LayerCost:
             "n": matmul.n,
             "k": matmul.k,
             "instances": whole(matmul.instances),
+            "merged": matmul.merged,
             "parameters": matmul.parameters,
             "macs": whole(matmul.macs),
             "weight_bytes": whole(traffic.stored_weight_bytes),

@@ -3,6 +3,7 @@
     t = max(flop / (eff_c peak), bytes / (eff_m bandwidth)) + quantise pass bytes / (eff_m bandwidth) + t0
 
 with eff_c, eff_m and t0 fitted for each compute path of each device. The quantise pass runs before the matmul, so it adds.
+Linears that are merged each bear an equal part of one t0 and one pass, so that a sum over layers stays a sum.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def roofline(matmul: Matmul, traffic: Traffic, path: ComputePath, device: Device
         compute_s=compute_s,
         memory_s=traffic.operand_bytes / rate,
         quantise_s=traffic.quantise_bytes / rate,
-        launch_s=path.launch_s.value if matmul.macs and path.launch_s is not None else 0.0,
+        launch_s=path.launch_s.value / matmul.merged if matmul.macs and path.launch_s is not None else 0.0,
     )
 
 

@@ -64,13 +64,13 @@ def linear_traffic(matmul: Matmul, weight: StorageFormat, activation: StorageFor
     again = one_weight * (weight_fetches - 1) + one_activation * (activation_fetches - 1)
     outputs = matmul.instances * matmul.rows * matmul.n
     needs_pass = activation.name not in _MODEL_TYPES
-    quantised = activation.matrix_bytes(matmul.quantised_rows, matmul.k) if needs_pass else 0
+    quantised = activation.matrix_bytes(matmul.quantised_rows, matmul.k) / matmul.merged if needs_pass else 0
     return Traffic(
         stored_weight_bytes=matmul.stored_instances * one_weight + matmul.biases * _WIDE_BYTES if matmul.parameters else 0,
         weight_bytes=matmul.instances * one_weight + matmul.biases / matmul.stored_instances * matmul.instances * _WIDE_BYTES,
         activation_bytes=matmul.instances * one_activation,
         output_bytes=outputs * _WIDE_BYTES,
-        quantise_bytes=quantised + (matmul.quantised_rows * matmul.k * _WIDE_BYTES if needs_pass else 0),
+        quantise_bytes=quantised + (matmul.quantised_rows * matmul.k * _WIDE_BYTES / matmul.merged if needs_pass else 0),
         refetch_bytes=matmul.instances * again,
         written_bytes=outputs * _WIDE_BYTES + quantised,
         sram_bits=_sram_bits(matmul.macs, weight, activation, outputs, buffer),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,6 +86,7 @@ class Matmul:
     instances: float = 1
     stored_instances: int = 1  #: matrices stored: an MoE layer's experts
     quantised_rows: float = 0  #: rows of the input that a quantise pass goes over, once each
+    merged: int = 1  #: linears of one input that share a launch and a quantise pass; this one bears its part of both
     wide_elements: float = 0  #: elements read and written in the wide type beside the operands
     kv_read_vectors: float = 0  #: cached K and V vectors read, of k elements each
     kv_write_vectors: float = 0
@@ -105,6 +107,7 @@ class Workload:
     shape: ModelShape
     phase: Phase
     operations: tuple[Operation, ...]
+    merged: bool = False  #: q, k and v share a launch, so do gate and up
 
     @property
     def parameters(self) -> int:
@@ -173,9 +176,10 @@ def model_linears(shape: ModelShape) -> tuple[LinearShape, ...]:
 
 
 @lru_cache(maxsize=16)
-def build_workload(shape: ModelShape, phase: Phase) -> Workload:
+def build_workload(shape: ModelShape, phase: Phase, *, merge: bool = False) -> Workload:
     """The operations of one forward step, in the order they run. Prefill takes logits of each prompt's last token only.
 
+    Args: merge: q, k and v run as one launch and quantise their input once, so do gate and up, as in serving runtimes.
     Raises: MxsimError for a context that the model was not made for.
     """
     if phase.context > shape.max_context:
@@ -188,30 +192,33 @@ def build_workload(shape: ModelShape, phase: Phase) -> Workload:
     for layer in range(shape.layers):
         kind = shape.is_moe_layer(layer), layer in shape.windowed_layers
         if kind not in alike:
-            alike[kind] = list(_layer_operations(shape, layer, phase))
+            alike[kind] = list(_layer_operations(shape, layer, phase, merge))
         prefix = f"model.layers.{layer}."
         operations += [Operation(prefix + name, prefix + group, matmul) for name, group, matmul in alike[kind]]
     operations += [
         Operation("model.norms", "model.norms", Matmul(kind="norm", parameters=norms, wide_elements=norms)),
         Operation("lm_head", "lm_head", linear_matmul(head, phase.batch, stored=not shape.tied_embeddings)),
     ]
-    return Workload(shape=shape, phase=phase, operations=tuple(operations))
+    return Workload(shape=shape, phase=phase, operations=tuple(operations), merged=merge)
 
 
-def _layer_operations(shape: ModelShape, layer: int, phase: Phase) -> Iterator[Operation]:
+def _layer_operations(shape: ModelShape, layer: int, phase: Phase, merge: bool) -> Iterator[Operation]:
     """A decoder layer's operations, their names without the layer's prefix."""
     prefix = f"model.layers.{layer}."
-    for linear in layer_linears(shape, layer):
-        matmul = linear_matmul(linear, phase.tokens, experts_per_token=shape.experts_per_token)
+    linears = layer_linears(shape, layer)
+    members = Counter(linear.group for linear in linears)
+    for linear in linears:
+        merged = members[linear.group] if merge else 1
+        matmul = linear_matmul(linear, phase.tokens, experts_per_token=shape.experts_per_token, merged=merged)
         yield Operation(linear.name.removeprefix(prefix), linear.group.removeprefix(prefix), matmul)
         if linear.name.endswith(".v_proj"):
             yield Operation("self_attn.attention", "self_attn.attention", _attention(shape, layer, phase))
 
 
-def linear_matmul(linear: LinearShape, tokens: int, *, experts_per_token: int = 1, stored: bool = True) -> Matmul:
+def linear_matmul(linear: LinearShape, tokens: int, *, experts_per_token: int = 1, stored: bool = True, merged: int = 1) -> Matmul:
     """The matmul of a linear, or of the experts that `tokens` tokens are expected to wake.
 
-    Args: stored: False where another name holds the parameters, as for a tied lm_head.
+    Args: stored: False where another name holds the parameters, as for a tied lm_head.  merged: see Matmul.
     """
     routed = tokens * experts_per_token if linear.experts > 1 else tokens
     active = expected_active_experts(linear.experts, experts_per_token, tokens) if linear.experts > 1 else 1
@@ -227,6 +234,7 @@ def linear_matmul(linear: LinearShape, tokens: int, *, experts_per_token: int = 
         instances=active,
         stored_instances=linear.experts,
         quantised_rows=routed if gathered else tokens,
+        merged=merged,
     )
 
 

@@ -48,6 +48,12 @@ def command(
     step_overhead_ms: Annotated[
         float, typer.Option("--step-overhead-ms", help="What the software around the matmuls takes for each step.")
     ] = 0.0,
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge", help="q, k, v share a launch and a quantise pass where formats agree, so do gate, up: as servers run them."
+        ),
+    ] = False,
     every_layer: Annotated[bool, typer.Option("--every-layer", help="Do not fold layers that cost the same.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: every layer, every term, provenance.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: a row a layer, every term.")] = False,
@@ -73,6 +79,7 @@ def command(
             assume=assume or (),
             only=only or (),
             step_overhead_s=step_overhead_ms * 1e-3,
+            merge=merge,
         )
         for choice in chosen
     ]
@@ -112,7 +119,8 @@ def layers_table(report: CostReport, *, fold: bool = True) -> str:
     body = [_row(str(key[0]), layers) for key, layers in rows.items()]
     phase = report.workload.phase
     title = f"{report.workload.shape.name} on {report.device.title}, {phase.kind}, batch {phase.batch}, context {phase.context}"
-    told = f"{title}: {report.label}, KV cache {report.kv_pair}"
+    merged = ", launches merged" if report.workload.merged else ""
+    told = f"{title}: {report.label}, KV cache {report.kv_pair}{merged}"
     units = "GMAC to energy: sums over the x layers of a row. mac to static: energy by term, mJ. us each: latency of one layer."
     return f"{told}\n{table(head, body, right=range(4, len(head) - 1))}\n{units}"
 

@@ -19,6 +19,7 @@ PAIRS = ("bf16", "mxfp8_e4m3", "mxfp6_e2m3", "mxfp4_e2m1", "mxfp4_e2m1:mxfp8_e4m
 PHASES = (Phase(batch=2, context=300), Phase(kind="prefill", batch=1, context=200))
 DEVICE = load_device("b200", assume=["b200-fp4-half-fp8"])
 TIED = {name: build_cost_table(name, DEVICE, PAIRS, PHASES) for name in ("SmolLM2-135M", "gpt-oss-20b", "stories260K")}
+MERGED = build_cost_table("stories260K", DEVICE, PAIRS, PHASES, merge=True)
 UNTIED = build_cost_table("stories260K", DEVICE, PAIRS, PHASES, tie=False)
 
 
@@ -39,6 +40,27 @@ def test_at_a_vertex_the_relaxed_cost_is_the_discrete_cost_exactly(model: str, d
             relaxed = table.relaxed(vertex(table, picks), metric, phase)
             assert relaxed == table.total(choice, metric, phase)
             assert relaxed == report.sum(metric)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_the_same_where_launches_are_merged(data: st.DataObject) -> None:
+    table = MERGED
+    picks = data.draw(st.lists(st.integers(0, len(PAIRS) - 1), min_size=len(table.groups), max_size=len(table.groups)))
+    choice = {group: table.pairs[pick] for group, pick in zip(table.groups, picks, strict=True)}
+    layers = {name: choice[group] for group, members in table.groups.items() for name in members}
+    for phase in PHASES:
+        report = cost("stories260K", DEVICE, Assignment(layers=layers), phase.kind, phase.batch, phase.context, merge=True)
+        for metric in METRICS:
+            assert table.relaxed(vertex(table, picks), metric, phase) == report.sum(metric)
+        assert table.total(choice, "latency_s", phase) < TIED["stories260K"].total(choice, "latency_s", phase)
+
+
+def test_merging_needs_decisions_of_whole_groups() -> None:
+    with pytest.raises(MxsimError, match="merge needs tied decisions"):
+        build_cost_table("stories260K", DEVICE, PAIRS, PHASES, tie=False, merge=True)
+    with pytest.raises(MxsimError, match=r"only a part of model\.layers\.0\.mlp\.gate_up_proj is searched"):
+        build_cost_table("stories260K", DEVICE, PAIRS, PHASES, searched=["model.layers.0.mlp.up_proj"], merge=True)
 
 
 @given(st.data())

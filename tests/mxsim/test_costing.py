@@ -217,6 +217,33 @@ def test_latency_can_invert_where_bytes_cannot() -> None:
     assert nvfp4.roofline.bound == "overhead"
 
 
+def test_merged_linears_share_one_launch_and_one_quantise_pass() -> None:
+    """Bytes stored stay; three launches become one for q, k and v, two become one for gate and up."""
+    alone, merged = (cost("Llama-3.1-8B", "b200", "nvfp4", batch=128, merge=merge) for merge in (False, True))
+    assert merged.sum("weight_bytes") == alone.sum("weight_bytes")
+    apart, together = by_name(alone), by_name(merged)
+    figures = {key: figure.value for key, figure in load_device("b200").figures()}
+    one_pass = 128 * 4096 * 2 + 128 * 4096 * 4.5 / 8 + 4
+    for names in (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), ("mlp.gate_proj", "mlp.up_proj")):
+        prices = [together[f"model.layers.5.{name}"].price for name in names]
+        assert math.fsum(price.traffic.quantise_bytes for price in prices) == pytest.approx(one_pass, rel=1e-12)
+        assert math.fsum(price.energy.quantise_pj or 0 for price in prices) == pytest.approx(128 * 4096 * 0.5, rel=1e-12)
+        launches = math.fsum(price.roofline.launch_s for price in prices if price.roofline)
+        assert launches == pytest.approx(figures["compute.nvfp4.launch_s"], rel=1e-12)
+    for name in ("model.layers.5.self_attn.o_proj", "model.layers.5.mlp.down_proj", "lm_head"):
+        assert together[name].price == apart[name].price
+
+
+def test_linears_of_one_input_that_differ_in_format_are_not_merged() -> None:
+    layers = dict.fromkeys(build_workload(SHAPES["stories260K"], Phase(context=64)).linears, FormatPair("nvfp4", "nvfp4"))
+    layers["model.layers.2.mlp.up_proj"] = FormatPair("mxfp8_e4m3", "mxfp8_e4m3")
+    reports = [by_name(cost("stories260K", "b200", Assignment(layers=layers), context=64, merge=merge)) for merge in (False, True)]
+    for layer in ("mlp.up_proj", "mlp.gate_proj"):
+        prices = [report[f"model.layers.2.{layer}"].price for report in reports]
+        assert prices[0] == prices[1]
+    assert reports[1]["model.layers.1.mlp.up_proj"].matmul.merged == 2
+
+
 def test_a_pair_without_a_path_is_widened_and_says_so() -> None:
     layer = by_name(cost("Llama-3.1-8B", "b200", "mxfp4_e2m1:bf16"))["model.layers.0.mlp.up_proj"]
     assert (layer.price.path, layer.price.is_native) == ("bf16", False)

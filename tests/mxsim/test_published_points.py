@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mxsim.costing import cost
 from mxsim.devices import load_device
 from mxsim.devices.spec import Figure
 from mxsim.pricing import Pricer
@@ -46,6 +47,13 @@ def test_large_gemms_on_b200(pair: str, measured_us: float) -> None:
     assert time is not None
     assert time.latency_s * 1e6 == pytest.approx(measured_us, rel=0.15)
     assert time.bound == "compute"
+
+
+@pytest.mark.parametrize(("pair", "tokens_per_s"), [("bf16", 95.6), ("int8:bf16", 153.0), ("int4:bf16", 180.8)])
+def test_a_served_token_on_a100_with_merged_launches(pair: str, tokens_per_s: float) -> None:
+    ours, apart = (cost("Llama-3.1-8B", "a100", pair, context=256, merge=merge).totals["tokens_per_s"] for merge in (True, False))
+    assert ours == pytest.approx(tokens_per_s, rel=0.15)
+    assert abs(ours / tokens_per_s - 1) < abs(apart / tokens_per_s - 1)
 
 
 @pytest.mark.parametrize("run", ZIGZAG, ids=[f"W{run['weight_bits']}A{run['activation_bits']}" for run in ZIGZAG])
