@@ -72,7 +72,7 @@ def error_statistics(got: npt.NDArray[Any], reference: npt.NDArray[Any]) -> Erro
     distance = ulp_distance(got, reference)
     counted = distance != NO_DISTANCE
     bits = _BITS[got.dtype][0]
-    a, b = np.ascontiguousarray(got), np.ascontiguousarray(reference)
+    a, b = (np.ascontiguousarray(x).reshape(x.shape) for x in (got, reference))
     differing = (a.view(bits) != b.view(bits)).reshape(got.shape)
     x, y = a.astype(np.float64), b.astype(np.float64)
     differing &= ~(np.isnan(x) & np.isnan(y))
