@@ -1,0 +1,139 @@
+"""`python -m reports.make_search FOLDER ... [--ablation FOLDER]`: reports/search.md from the records of sweeps.
+
+Every number is read from records that `dmx sweep` wrote; the commands are those that the records themselves name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from analysis.records import Record, Results, read_results
+from benchmarks.timing import markdown
+
+REPORT = Path(__file__).parent / "search.md"
+OURS = "dmx"
+NEAR = 0.005  #: a method is as good as the best where its median lies within this share
+
+HEAD = """# The search against its baselines
+
+Made by `python -m reports.make_search` from the records of the sweeps below; each record holds its own specification, hashes and versions.
+Perplexity: non-overlapping windows, no special tokens, the first token of each window not scored. Every method has the same model, search
+text, choices (weight and input formats apart, except where said) and budget; a budget is an upper bound that none exceeds. Median over
+seeds, which draw the search's windows; the range in brackets where there are several. `dmx_paper` is the published method without its learned rotations.
+"""
+
+
+def budget_of(record: Record) -> str:
+    budget = record.specification["budget"]
+    return str(budget["text"]) if budget else ""
+
+
+def value(record: Record) -> float:
+    return float(record.quality["perplexity"])
+
+
+def section(results: Results) -> str:
+    """One sweep: references, then budgets by methods."""
+    records = results.records
+    first = records[0]
+    texts = first.specification["text"]
+    settings = first.specification["settings"]
+    tokens = first.quality["tokens"]
+    lines = [f"## {first.model}: {', '.join(ladder(records))}\n"]
+    lines.append(
+        f"Search text {texts['search']['name']} ({settings['tokens']} tokens), report text {texts['report']['name']} "
+        f"({tokens} tokens scored). "
+        f"Command: `{command(first)}`.\n"
+    )
+    references = sorted((r for r in records if not budget_of(r)), key=lambda r: -(r.achieved["bits"] or 0))
+    rows = [[r.method, "/".join(r.specification["formats"]) or "float32", f"{value(r):.4f}"] for r in references]
+    lines += [markdown(["reference", "format", "perplexity"], rows), ""]
+    by_budget: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if budget_of(record):
+            by_budget[budget_of(record)][record.method].append(record)
+    methods = sorted({m for found in by_budget.values() for m in found}, key=lambda m: (m != OURS, m))
+    table, wins, within, compared, worst = [], 0, 0, 0, 0.0
+    for budget, found in sorted(by_budget.items(), key=lambda item: float(item[0].partition("=")[2].rstrip("x"))):
+        medians = {m: statistics.median(map(value, found[m])) for m in methods if found[m]}
+        best = min(medians.values())
+        table.append([budget, *(cell(found[m], best) for m in methods)])
+        if OURS in medians:
+            compared += 1
+            wins += medians[OURS] <= best
+            gap = medians[OURS] / best - 1
+            within += gap <= NEAR
+            worst = max(worst, gap)
+    lines += [markdown(["budget", *methods], table), ""]
+    if OURS in methods:
+        lines.append(
+            f"dMX is lowest (ties counted) at {wins} of {compared} budgets, within 0.5 % of the lowest at {within}, "
+            f"{100 * worst:.2f} % above it at worst.\n"
+        )
+    for problem in results.problems:
+        lines.append(f"- not used: {problem}")
+    return "\n".join(lines)
+
+
+def ladder(records: tuple[Record, ...]) -> list[str]:
+    return next((list(r.specification["formats"]) for r in records if budget_of(r)), [])
+
+
+def command(record: Record) -> str:
+    """The command without the folders of the machine it ran on."""
+    words = record.environment["command"].split()
+    words[0] = Path(words[0]).name
+    return " ".join(Path(word).name if "/" in word else word for word in words)
+
+
+def cell(records: list[Record], best: float) -> str:
+    if not records:
+        return "-"
+    values = sorted(map(value, records))
+    middle = statistics.median(values)
+    text = f"{middle:.4f}" if len(values) == 1 else f"{middle:.4f} ({values[0]:.4f}-{values[-1]:.4f})"
+    return f"**{text}**" if middle <= best else text
+
+
+def ablation(folder: str) -> str:
+    """Each switch of the search turned alone: the loss on the search text and the perplexity on the report text."""
+    import json
+
+    content: dict[str, Any] = json.loads(Path(folder).read_text(encoding="utf-8"))
+    rows = [
+        [
+            row["name"],
+            f"{row['loss']:.5f}",
+            f"{row['perplexity']:.4f}",
+            f"{row['bits']:.3f}",
+            f"{row['exchanges']}",
+            f"{row['seconds']:.0f}",
+        ]
+        for row in content["rows"]
+    ]
+    told = f"\n## What each of our changes is worth\n\n{content['about']} Command: `{content['command']}`.\n"
+    head = ["search", "loss on the search text", "perplexity on the report text", "bits spent", "exchanges", "seconds"]
+    return "\n".join([told, markdown(head, rows), ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+")
+    parser.add_argument("--ablation", help="what python -m reports.make_ablation wrote")
+    asked = parser.parse_args()
+    parts = [HEAD, *(section(read_results(folder)) for folder in asked.folders)]
+    if asked.ablation:
+        parts.append(ablation(asked.ablation))
+    temporary = REPORT.with_suffix(".part")
+    temporary.write_text("\n".join(parts), encoding="utf-8")
+    os.replace(temporary, REPORT)
+    print(REPORT.name)
+
+
+if __name__ == "__main__":
+    main()
