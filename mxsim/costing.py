@@ -186,7 +186,7 @@ def price_workload(
     In a merged workload, linears that could share a launch but differ in their formats run alone.
     """
     prices = pricer or Pricer(device, kv_format)
-    split = _split_groups(workload, chosen)
+    split = _split_groups(workload, chosen) if workload.merged else set()
     layers = []
     seen: dict[tuple[int, FormatPair], Price] = {}  # layers share their matmuls, and comparing identities is quick
     for operation in workload.operations:

@@ -16,6 +16,7 @@ from mxsim.cli.table import table
 if TYPE_CHECKING:
     from mxsim.costing import CostReport
     from mxsim.pricing import LayerCost
+    from mxsim.workload import Workload
 
 EXAMPLES = (
     "Examples: mxsim cost Llama-3.1-8B --hardware b200 --format mxfp8_e4m3 | "
@@ -116,20 +117,19 @@ def layers_table(report: CostReport, *, fold: bool = True) -> str:
         rows.setdefault((name, layer.pair, layer.price.path, id(layer.price)), []).append(layer)
     head = ["layer", "x", "formats", "path", "M x N x K", "inst", "GMAC", "stored MB", "dram MB"]
     head += ["mac", "sram", "dram", "quant", "static", "energy mJ", "us each", "bound"]
-    body = [_row(str(key[0]), layers) for key, layers in rows.items()]
+    body = [_row(str(key[0]), layers, report.workload) for key, layers in rows.items()]
     phase = report.workload.phase
     title = f"{report.workload.shape.name} on {report.device.title}, {phase.kind}, batch {phase.batch}, context {phase.context}"
     merged = ", launches merged" if report.workload.merged else ""
     told = f"{title}: {report.label}, KV cache {report.kv_pair}{merged}"
-    units = "GMAC to energy: sums over the x layers of a row. mac to static: energy by term, mJ. us each: latency of one layer."
+    units = "Attention: sequences x tokens each attends to. GMAC to energy: sums over the x layers of a row. mac to static: energy by term, mJ. us each: latency of one layer."
     return f"{told}\n{table(head, body, right=range(4, len(head) - 1))}\n{units}"
 
 
-def _row(name: str, layers: list[LayerCost]) -> list[str]:
+def _row(name: str, layers: list[LayerCost], workload: Workload) -> list[str]:
     first, count = layers[0], len(layers)
     matmul, price = first.matmul, first.price
     traffic, energy, time = price.traffic, price.energy, price.roofline
-    dimensions = f"{_short(matmul.rows)} x {matmul.n} x {matmul.k}" if matmul.n else "-"
     formats = f"{first.pair.weight}:{first.pair.activation}" if first.pair.weight != first.pair.activation else first.pair.weight
     terms = (energy.mac_pj, energy.sram_pj, energy.dram_pj, energy.quantise_pj, energy.static_pj, energy.total_pj)
     return [
@@ -137,7 +137,7 @@ def _row(name: str, layers: list[LayerCost]) -> list[str]:
         str(count),
         formats,
         price.path if price.is_native or not matmul.macs else f"{price.path} (widened)",
-        dimensions,
+        _dimensions(first, workload),
         _short(matmul.instances),
         _short(matmul.macs * count / 1e9),
         _short(traffic.stored_weight_bytes * count / 1e6),
@@ -146,6 +146,15 @@ def _row(name: str, layers: list[LayerCost]) -> list[str]:
         "?" if time is None else _short(time.latency_s * 1e6),
         "?" if time is None else time.bound,
     ]
+
+
+def _dimensions(layer: LayerCost, workload: Workload) -> str:
+    """M x N x K; for attention, sequences and the tokens that each attends to, which a sliding window limits."""
+    matmul = layer.matmul
+    if matmul.kind == "attention":
+        index = int(layer.name.split(".")[2])
+        return f"{workload.phase.batch} x {workload.shape.attended(index, workload.phase.context)} tokens"
+    return f"{_short(matmul.rows)} x {matmul.n} x {matmul.k}" if matmul.n else "-"
 
 
 def totals_table(reports: list[CostReport]) -> str:
