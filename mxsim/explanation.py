@@ -82,6 +82,7 @@ class FloatWeight:
             for piece in (part[:whole].reshape(-1, 64), part[whole:].reshape(1, -1)):
                 if piece.size:
                     bits = max(bits, int(kernels.largest_bits(piece.view(STORED[piece.dtype]), finite_only)))
+            self.stored.release()
         return np.float32(np.array(bits, np.int32).view(np.float32))
 
 
@@ -142,6 +143,8 @@ def explain(
         if differs.any():
             for blocks in gathered(weight, reference, rule, rows, differs):
                 count_causes(blocks, weight.spec, weight.multiplier(), mismatches)
+        for part in (weight.elements, weight.scales, reference.stored):
+            part.release()
         advance((rows.stop - rows.start) * weight.columns * reference.stored.array().itemsize)
         if most is not None and mismatches.count > most:
             break

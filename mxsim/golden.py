@@ -6,6 +6,7 @@ activation format under the manifest's policy; the weights are those of the chec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from mxsim.manifest import Manifest
 from mxsim.tensor import MXTensor
 
 GOLDEN = "golden.safetensors"
+WIDE = "bf16"  #: what a layer's operands are cast to where its activations are no block format
 
 
 def golden_output(
@@ -42,6 +44,27 @@ def golden_operands(weight: QuantizedTensor, inputs: npt.NDArray[np.float32], ac
     import ml_dtypes
 
     return inputs.astype(ml_dtypes.bfloat16), whole.dequantize().astype(ml_dtypes.bfloat16).T
+
+
+def golden_refusals(layers: Mapping[str, tuple[str, str]], unit: str) -> list[str]:
+    """What a unit cannot compute: layer -> (weight format, activation) in, a line for each layer that it has no path for out.
+
+    Raises: MxsimError where there is no such unit.
+    """
+    from mxsim.units.toml import load_unit
+
+    described = load_unit(unit)
+    refused = []
+    for name, (weight, activation) in layers.items():
+        left, right = (activation, weight) if activation in FORMATS else (WIDE, WIDE)
+        try:
+            path = described.path_for(left, right)
+        except MxsimError as error:
+            refused.append(f"{name}: {error}")
+            continue
+        if path.block is not None and path.block != FORMATS[weight].block_size:
+            refused.append(f"{name}: {unit} takes blocks of {path.block}, {weight} has {FORMATS[weight].block_size}")
+    return refused
 
 
 def check_golden(read: Checkpoint, manifest: Manifest) -> tuple[list[Finding], int]:

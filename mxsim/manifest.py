@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mxsim.checkpoints.checkpoint import Checkpoint
 from mxsim.checkpoints.layout import Finding, QuantizedTensor, Severity
@@ -102,31 +104,61 @@ def file_hash(path: Path) -> str:
 
 
 def weight_record(weight: QuantizedTensor) -> TensorRecord:
-    """The record of a quantised weight, from the bytes in its file."""
-    stored, values = hashlib.sha256(), hashlib.sha256()
-    for part in (weight.elements, weight.scales, weight.tensor_scale):
-        if part is not None:
-            _hash_bytes(part, stored)
+    """The record of a quantised weight, from the bytes in its file. Values are hashed in a second thread, while the next are decoded."""
     step = max(PIECE // weight.columns, 1)
-    for start in range(0, weight.rows, step):
-        values.update(weight.tensor(slice(start, start + step)).dequantize().astype("<f4", copy=False).tobytes())
+    with _Hasher() as stored, _Hasher() as values:
+        for part in (weight.elements, weight.scales, weight.tensor_scale):
+            if part is not None:
+                _hash_bytes(part, stored)
+        for start in range(0, weight.rows, step):
+            values.update(weight.tensor(slice(start, start + step)).dequantize().astype("<f4", copy=False))
+            weight.elements.release()
     return TensorRecord(format=weight.format, shape=weight.shape, bytes=stored.hexdigest(), values=values.hexdigest())
 
 
 def plain_record(tensor: StoredTensor) -> TensorRecord:
     """The record of a tensor left in float; one that is no float has its bytes' hash for its values'."""
-    stored, values = hashlib.sha256(), hashlib.sha256()
-    _hash_bytes(tensor, stored)
-    if tensor.is_float:
-        flat = tensor.array().reshape(-1)
-        for start in range(0, flat.size, PIECE):
-            values.update(flat[start : start + PIECE].astype("<f4").tobytes())
+    with _Hasher() as stored, _Hasher() as values:
+        _hash_bytes(tensor, stored)
+        if tensor.is_float:
+            flat = tensor.array().reshape(-1)
+            for start in range(0, flat.size, PIECE):
+                values.update(flat[start : start + PIECE].astype("<f4"))
+                tensor.release()
     return TensorRecord(
         format=tensor.dtype,
         shape=tensor.shape,
         bytes=stored.hexdigest(),
         values=values.hexdigest() if tensor.is_float else stored.hexdigest(),
     )
+
+
+class _Hasher:
+    """SHA-256 in a thread of its own, at most one piece behind, so that memory stays bounded. hashlib lets go of the interpreter's lock."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._last: Future[None] | None = None
+
+    def update(self, part: npt.NDArray[Any]) -> None:
+        """Take the bytes of an array in C order; it must not change any more."""
+        self._wait()
+        self._last = self._thread.submit(self._hash.update, np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+
+    def hexdigest(self) -> str:
+        self._wait()
+        return self._hash.hexdigest()
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
+
+    def __enter__(self) -> _Hasher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
 
 
 def tensor_records(checkpoint: Checkpoint) -> Iterator[tuple[str, TensorRecord]]:
@@ -159,10 +191,11 @@ def check_files(folder: Path, manifest: Manifest) -> list[Finding]:
     return findings
 
 
-def _hash_bytes(tensor: StoredTensor, into: Any) -> None:
+def _hash_bytes(tensor: StoredTensor, into: _Hasher) -> None:
     raw = tensor.raw()
     for start in range(0, raw.size, 4 * PIECE):
-        into.update(np.ascontiguousarray(raw[start : start + 4 * PIECE]))
+        into.update(raw[start : start + 4 * PIECE])
+        tensor.release()
 
 
 def _canonical(content: Any) -> bytes:

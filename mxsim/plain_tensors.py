@@ -61,6 +61,8 @@ def differing_elements(a: StoredTensor, b: StoredTensor) -> tuple[int, int]:
         if found and first < 0:
             first = start + int(np.argmax(differs))
         count += found
+        a.release()
+        b.release()
     return count, first
 
 

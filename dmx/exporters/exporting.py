@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,13 @@ from mxsim.conversion import quantize
 from mxsim.errors import MxsimError
 from mxsim.files import SafetensorsWriter
 from mxsim.formats import FORMATS
-from mxsim.golden import GOLDEN, golden_output
+from mxsim.golden import GOLDEN, golden_output, golden_refusals
 from mxsim.manifest import MANIFEST, Manifest, file_hash, tensor_records
 from mxsim.storage_formats import WIDE_PAIR
 from mxsim.version import VERSION
 
 SHARD_BYTES = 5_000_000_000  #: of tensors in a file, as transformers splits them
+MOST_NAMED = 20  #: layers named in a refusal
 DTYPES = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(ml_dtypes.bfloat16), torch.float16: np.dtype(np.float16)}
 
 Array = npt.NDArray[Any]
@@ -73,6 +75,8 @@ def export(
         raise DmxError(f"unknown export target {target!r}: known are {', '.join(TARGETS)}")
     check_fits(loaded, chosen)
     layers = _layers(loaded, chosen, target)
+    if golden:
+        _check_golden(layers, unit)
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise DmxError(f"{place} exists and is not empty: name a new folder")
@@ -112,10 +116,27 @@ def _layers(loaded: LoadedModel, assignment: Assignment, target: str) -> dict[st
         except MxsimError as error:
             refused.append(f"{layer.name}: {error}")
     if refused:
-        more = f"\n  ... and {len(refused) - 20} more" if len(refused) > 20 else ""
-        held = "\n  ".join(refused[:20])
-        raise DmxError(f"{target} cannot hold this assignment; export to mxsim, or search with other formats:\n  {held}{more}")
+        raise DmxError(_listed(f"{target} cannot hold this assignment; export to mxsim, or search with other formats", refused))
     return layers
+
+
+def _check_golden(layers: dict[str, Layer], unit: str) -> None:
+    """DmxError where the unit cannot compute a layer's golden outputs, with the layers named."""
+    try:
+        refused = golden_refusals({name: (layer.weight, layer.activation) for name, layer in layers.items()}, unit)
+    except MxsimError as error:
+        raise DmxError(str(error)) from None
+    if refused:
+        raise DmxError(
+            _listed(
+                f"{unit} cannot compute these golden outputs; name another unit (mx_exact takes any two formats of one block size)", refused
+            )
+        )
+
+
+def _listed(says: str, refused: list[str]) -> str:
+    more = f"\n  ... and {len(refused) - MOST_NAMED} more" if len(refused) > MOST_NAMED else ""
+    return f"{says}:\n  " + "\n  ".join(refused[:MOST_NAMED]) + more
 
 
 def _conversion_check(layer: Layer, policy: str, dtype: torch.dtype) -> None:
@@ -149,6 +170,10 @@ def _write(
             arrays[f"{weight.module}.input"] = inputs
             arrays[f"{weight.module}.output"] = golden_output(weight, inputs, layers[weight.module].activation, assignment.policy, unit)
         _save(folder / GOLDEN, arrays, {"unit": unit, "policy": assignment.policy, "seed": str(seed)})
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        hashes = {path.name: beside.submit(file_hash, path) for path in sorted(folder.iterdir())}
+        tensors = dict(tensor_records(read))
+        files = {name: hash.result() for name, hash in hashes.items()}
     manifest = Manifest(
         producer=f"dmx {VERSION}",
         target=target.name,
@@ -161,8 +186,8 @@ def _write(
             **{package: version(package) for package in ("numpy", "torch", "transformers", "safetensors")},
         },
         layers={name: {"weight": layer.weight, "activation": layer.activation} for name, layer in layers.items()},
-        tensors=dict(tensor_records(read)),
-        files={path.name: file_hash(path) for path in sorted(folder.iterdir())},
+        tensors=tensors,
+        files=files,
     )
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
 
@@ -192,8 +217,10 @@ def _plain(loaded: LoadedModel, tensor: torch.Tensor) -> Array:
     """A tensor left in float, in the dtype that the checkpoint had: narrowed only where nothing is lost."""
     if not tensor.is_floating_point():
         return np.asarray(tensor.detach().cpu().numpy())
-    narrow = tensor.detach().cpu().to(_wide_dtype(loaded))
-    kept = narrow if torch.equal(narrow.to(tensor.dtype), tensor.detach().cpu()) else tensor.detach().cpu()
+    kept = tensor.detach().cpu()
+    if kept.dtype != _wide_dtype(loaded):
+        narrow = kept.to(_wide_dtype(loaded))
+        kept = narrow if torch.equal(narrow.to(kept.dtype), kept) else kept
     return as_numpy(kept)
 
 
