@@ -122,7 +122,10 @@ def layers_table(report: CostReport, *, fold: bool = True) -> str:
     title = f"{report.workload.shape.name} on {report.device.title}, {phase.kind}, batch {phase.batch}, context {phase.context}"
     merged = ", launches merged" if report.workload.merged else ""
     told = f"{title}: {report.label}, KV cache {report.kv_pair}{merged}"
-    units = "Attention: sequences x tokens each attends to. GMAC to energy: sums over the x layers of a row. mac to static: energy by term, mJ. us each: latency of one layer."
+    units = (
+        "attention: sequences x tokens that each attends to. GMAC to energy: sums over the x layers of a row. "
+        "mac to static: energy by term, mJ. us each: latency of one layer."
+    )
     return f"{told}\n{table(head, body, right=range(4, len(head) - 1))}\n{units}"
 
 
