@@ -45,13 +45,17 @@ class Calibration:
 
     def loss(self, index: torch.Tensor) -> torch.Tensor:
         """The mean loss per token of the module as it is now, on the windows of these indices; with its graph."""
+        return self.losses(index).mean()
+
+    def losses(self, index: torch.Tensor) -> torch.Tensor:
+        """(len(index),) the same, window by window."""
         ids = self.windows[index].to(self.model.device)
         logs = functional.log_softmax(logits_of(self.model.module, ids)[:, :-1].float(), -1)
         if self.kind == "ce":
-            return -logs.gather(-1, ids[:, 1:, None]).mean()
+            return -logs.gather(-1, ids[:, 1:, None]).mean((1, 2))
         if self._kept is None:
             raise DmxError(
                 f"the float model's predictions on {self.text.scored_tokens} tokens would take over {KEPT_BYTES >> 20} MiB: "
                 "search on less text (--tokens), or with loss ce"
             )
-        return functional.kl_div(logs, self._kept[index], log_target=True, reduction="sum") / logs[..., 0].numel()
+        return functional.kl_div(logs, self._kept[index], log_target=True, reduction="none").sum(-1).mean(-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -24,30 +26,40 @@ MEASURED_AT_ONCE = 16
 
 
 class Measure:
-    """The loss of choices on the whole calibration text, each measured once."""
+    """The loss of choices on the whole calibration text, window by window, each measured once."""
 
-    def __init__(self, space: DecisionSpace, model: RelaxedModel, calibration: Calibration, known: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, space: DecisionSpace, model: RelaxedModel, calibration: Calibration, known: dict[str, list[float]] | None = None
+    ) -> None:
         self.space, self.model, self.calibration = space, model, calibration
         self.known = known if known is not None else {}
-        self.taken = 0  #: measurements made by this search, those resumed included
 
     def __call__(self, choice: Choice) -> float:
-        self.taken += 1
-        key = "".join(chr(ord("a") + int(i)) for i in choice)
+        """The mean loss per token of a choice."""
+        return math.fsum(self._losses(choice)) / len(self.calibration.windows)
+
+    def is_better(self, choice: Choice, than: Choice) -> bool:
+        """Whether the loss is lower by more than its standard error over the windows: what less would be, other text may undo."""
+        gains = [old - new for old, new in zip(self._losses(than), self._losses(choice), strict=True)]
+        if len(gains) < 2:
+            return gains[0] > 0
+        return statistics.fmean(gains) > statistics.stdev(gains) / math.sqrt(len(gains))
+
+    def _losses(self, choice: Choice) -> list[float]:
+        key = ".".join(str(int(i)) for i in choice)
         if key not in self.known:
-            self.known[key] = self.loss(layer_degrees(self.space, choice))
+            self.known[key] = self.losses(layer_degrees(self.space, choice))
         return self.known[key]
 
-    def loss(self, degrees: torch.Tensor) -> float:
-        """The mean loss per token at any degrees."""
-        windows = len(self.calibration.windows)
-        total = 0.0
+    def losses(self, degrees: torch.Tensor) -> list[float]:
+        """Each window's mean loss per token at any degrees."""
+        found: list[float] = []
         with torch.no_grad():
             self.model.degrees = degrees
-            for index in torch.arange(windows).split(MEASURED_AT_ONCE):
-                total += float(self.calibration.loss(index)) * len(index)
+            for index in torch.split(torch.arange(len(self.calibration.windows)), MEASURED_AT_ONCE):
+                found += self.calibration.losses(index).tolist()
         self.model.forget()
-        return total / windows
+        return found
 
 
 def refine(
@@ -67,10 +79,10 @@ def refine(
     """Exchange formats between decisions while the measured loss falls.
 
     The gradient near the choice foretells what each move is worth; the most promising moves that stay within the budgets are measured,
-    and the first that lowers the loss is taken.
+    and the first that lowers the loss by more than its standard error is taken.
     Args: measurements: how many at most.  Returns: the choice, and the number of exchanges taken.
     """
-    choice, best, exchanges = start.copy(), measure(start), 0
+    choice, exchanges = start.copy(), 0
     bar = tqdm(total=measurements, desc="refine", unit="trial", disable=not progress)
     left, round_seed = measurements, 0
     while left > 0:
@@ -78,14 +90,14 @@ def refine(
         foretold = _scores_near(choice, space, model, calibration, 2 * batch_windows, seed + 7919 * round_seed)
         accepted = False
         for trial in islice(_exchanges(choice, foretold, constraints), min(left, 16)):
-            loss = measure(trial)
+            is_better = measure.is_better(trial, choice)
             left -= 1
             bar.update()
             save()
-            if loss < best:
-                choice, best, accepted = trial, loss, True
+            if is_better:
+                choice, accepted = trial, True
                 exchanges += 1
-                bar.set_postfix(loss=f"{best:.5f}", exchanges=exchanges)
+                bar.set_postfix(loss=f"{measure(choice):.5f}", exchanges=exchanges)
                 break
         if not accepted:
             break

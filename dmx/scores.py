@@ -41,16 +41,19 @@ def degree_gradient(
 
 
 def path_gradient(model: RelaxedModel, calibration: Calibration, batch_windows: int, seed: int) -> torch.Tensor:
-    """The mean gradient along the straight way from the ladder's foot to its top, other batches at each place.
+    """The mean gradient along the straight way from the ladder's foot to its top; each window of the text is looked at once, at one place.
 
     Returns: (linears, 2, formats - 1).
     """
     steps = model.degrees.shape[-1]
     places = [step + share for step in range(steps) for share in PATH]
     total = torch.zeros_like(model.degrees)
+    windows = calibration.sample(len(calibration.windows), seed, -1)
     for i, place in enumerate(places):
         degrees = (place - torch.arange(steps, dtype=torch.float32)).clamp(0, 1).expand_as(total)
-        total += degree_gradient(model, calibration, degrees, calibration.sample(batch_windows, seed, -1 - i))[0]
+        own = windows[i :: len(places)] if len(windows) >= len(places) else windows
+        for index in torch.split(own, batch_windows):
+            total += degree_gradient(model, calibration, degrees, index)[0] * (len(index) / len(own))
     return total / len(places)
 
 

@@ -173,7 +173,7 @@ class _Search:
             measure = Measure(self.space, self.model, self.calibration, state.measured)
             hardened = training.choice()
             told: dict[str, Any] = {
-                "loss_before_hardening": measure.loss(training.soft_degrees()),
+                "loss_before_hardening": float(np.mean(measure.losses(training.soft_degrees()))),
                 "loss_after_hardening": measure(hardened),
                 "spent_before_repair": self._shares(hardened),
             }
@@ -218,15 +218,20 @@ class _Search:
         by_offsets = best_choice(pair_scores(self.space, training.margins()), self.limits)
         if not self.config.repair:
             return (hardened, "none needed") if met else (by_offsets, "budget exceeded: the highest offsets that fit")
+        late = training.state.gradient
+        early = late if path is None else path
         candidates = {
+            "knapsack over early and late gradients": best_choice(pair_scores(self.space, (early + late) / 2), self.limits),
+            "knapsack over early gradients": best_choice(pair_scores(self.space, early), self.limits),
             "knapsack over offsets": by_offsets,
-            "knapsack over late gradients": best_choice(pair_scores(self.space, training.state.gradient), self.limits),
+            "knapsack over late gradients": best_choice(pair_scores(self.space, late), self.limits),
         }
         if met:
             candidates["hardened as it was"] = hardened
-        if path is not None:
-            candidates["knapsack over the path's gradients"] = best_choice(pair_scores(self.space, path), self.limits)
-        best = min(candidates, key=lambda name: measure(candidates[name]))
+        best = next(iter(candidates))
+        for name, candidate in candidates.items():
+            if measure.is_better(candidate, candidates[best]):
+                best = name
         self.state.save_measured()
         return candidates[best], best
 

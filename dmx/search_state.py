@@ -26,7 +26,7 @@ class SearchState:
     def __init__(self, folder: Path | None, key: str) -> None:
         self.folder, self.key = folder, key
         self.path: torch.Tensor | None = None
-        self.measured: dict[str, float] = {}
+        self.measured: dict[str, list[float]] = {}
         self.history: dict[str, list[Any]] = {}
         self.seconds_before = 0.0
         self._tensors: dict[str, torch.Tensor] = {}

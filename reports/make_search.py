@@ -24,7 +24,8 @@ HEAD = """# The search against its baselines
 Made by `python -m reports.make_search` from the records of the sweeps below; each record holds its own specification, hashes and versions.
 Perplexity: non-overlapping windows, no special tokens, the first token of each window not scored. Every method has the same model, search
 text, choices (weight and input formats apart, except where said) and budget; a budget is an upper bound that none exceeds. Median over
-seeds, which draw the search's windows; the range in brackets where there are several. `dmx_paper` is the published method without its learned rotations.
+seeds, which draw the search's windows; the range in brackets where there are several. `dmx_paper` is the published method without its
+learned rotations.
 """
 
 
