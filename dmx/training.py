@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from dmx.annealing import FIRST_THRESHOLD, Schedule, degrees, harden, slopes
+from dmx.annealing import FIRST_THRESHOLD, Schedule, degrees, harden, slopes, thresholds
 from dmx.budget import Constraint
 from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace, element_bits
@@ -110,10 +110,9 @@ class Training:
 
     def margins(self) -> torch.Tensor:
         """(linears, 2, formats - 1): how far each offset lies below each threshold: what a rounding of the offsets goes by."""
-        taken = degrees(self._positive(), self.ladder_steps, 1.0)
-        logit = torch.log(taken / (1 - taken)).expand(-1, 2, -1)
-        share = torch.tensor([len(decision.layers) for decision in self.space.decisions], dtype=logit.dtype)[:, None, None]
-        return (-logit / share)[self._members]
+        below = (thresholds(self.ladder_steps) - self._positive()[..., None]).expand(-1, 2, -1)
+        share = torch.tensor([len(decision.layers) for decision in self.space.decisions], dtype=below.dtype)[:, None, None]
+        return (below / share)[self._members]
 
     def _positive(self) -> torch.Tensor:
         return self.state.offsets.abs() if self.config.start == "zero" else self.state.offsets

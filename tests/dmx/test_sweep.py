@@ -1,0 +1,159 @@
+"""Sweeps: each run once, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("transformers")
+
+from dmx import running
+from dmx.errors import DmxError
+from dmx.records import Run
+from dmx.sweep import Sweep, records_of, run_sweep, runs_of
+from mxsim.errors import MxsimError
+from tests.dmx.small_sweeps import RUNS, small_sweep
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def finished(llama_folder: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, Path]:
+    folder = tmp_path_factory.mktemp("sweep")
+    sweep = small_sweep(llama_folder, text_file)
+    assert run_sweep(sweep, folder, progress=False)["done"] == RUNS
+    return sweep, folder
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The labels of the runs that were done."""
+    did: list[str] = []
+    do = running._done
+
+    def done(run: Run, folder: Path) -> dict[str, Any]:
+        did.append(run.label)
+        return do(run, folder)
+
+    monkeypatch.setattr(running, "_done", done)
+    return did
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """What records say, without clocks and commands."""
+    found = {}
+    for path in (folder / "records").glob("*.json"):
+        record = json.loads(path.read_text())
+        del record["environment"]
+        record.pop("timing", None)
+        if record.get("assignment") and record["assignment"].get("search"):
+            record["assignment"]["search"].pop("seconds", None)
+        found[path.name] = record
+    return found
+
+
+def test_records_hold_what_was_asked_and_found(finished: tuple[Sweep, Path]) -> None:
+    sweep, folder = finished
+    records = {(r["specification"]["method"], (r["specification"]["budget"] or {}).get("text")): r for r in records_of(sweep, folder)}
+    assert {record["status"] for record in records.values()} == {"done"}
+    assert records["float", None]["quality"]["kl_to_float"] == 0
+    assert records["float", None]["achieved"]["bits"] == 16
+    for budget in (5, 6):
+        record = records["dmx", f"bits={budget}"]
+        assert record["achieved"]["bits"] <= budget
+        assert len(record["trajectory"]["loss"]) == 3
+        assert record["assignment"]["layers"]
+        assert record["quality"]["tokens"] == 2 * 31
+    assert json.loads((folder / "sweep.json").read_text())["methods"] == ["uniform", "dmx"]
+
+
+def test_a_second_time_does_nothing(finished: tuple[Sweep, Path], counted: list[str]) -> None:
+    sweep, folder = finished
+    told = run_sweep(sweep, folder, progress=False)
+    assert counted == []
+    assert (told["runs"], told["done_before"], told["done"]) == (RUNS, RUNS, 0)
+
+
+def test_more_budgets_do_only_what_is_new(finished: tuple[Sweep, Path], counted: list[str], llama_folder: Path, text_file: Path) -> None:
+    _, folder = finished
+    more = small_sweep(llama_folder, text_file, budgets=("bits=5", "bits=5.5", "bits=6"))
+    run_sweep(more, folder, progress=False)
+    assert counted == ["uniform bits=5.5 seed 0", "dmx bits=5.5 seed 0"]
+    assert len(records_of(more, folder)) == RUNS + 2
+
+
+def test_a_failed_run_keeps_its_error_and_the_rest_goes_on(
+    llama_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = small_sweep(llama_folder, text_file)
+    search = running.search
+
+    def failing(model: Any, budget: Any, **rest: Any) -> Any:
+        if budget.text == "bits=5":
+            raise ZeroDivisionError("as it happens")
+        return search(model, budget, **rest)
+
+    monkeypatch.setattr(running, "search", failing)
+    told = run_sweep(sweep, tmp_path, progress=False)
+    assert told["done"] == RUNS - 1
+    assert told["failed"] == ["dmx bits=5 seed 0: as it happens"]
+    (failed,) = [record for record in results(tmp_path).values() if record["status"] == "failed"]
+    assert failed["error"]["type"] == "ZeroDivisionError"
+    assert "failing" in failed["error"]["traceback"]
+    monkeypatch.undo()
+    again = run_sweep(sweep, tmp_path, progress=False)
+    assert (again["done_before"], again["done"], again["failed"]) == (RUNS - 1, 1, [])
+
+
+def test_killed_and_started_again_nothing_is_lost_or_done_twice(
+    finished: tuple[Sweep, Path], llama_folder: Path, text_file: Path, tmp_path: Path, counted: list[str]
+) -> None:
+    words = [sys.executable, "-m", "tests.dmx.small_sweeps", str(llama_folder), str(text_file), str(tmp_path)]
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        limit = time.monotonic() + 120
+        while len(list(tmp_path.glob("records/*.json"))) < 3:
+            assert process.poll() is None or list(tmp_path.glob("records/*.json"))
+            assert time.monotonic() < limit
+            time.sleep(0.005)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    there = {path: path.read_bytes() for path in tmp_path.glob("records/*.json")}
+    told = run_sweep(small_sweep(llama_folder, text_file), tmp_path, progress=False)
+    assert told["done_before"] == len(there) >= 3
+    assert len(counted) == told["done"] == RUNS - len(there)
+    assert all(path.read_bytes() == content for path, content in there.items())
+    sweep, folder = finished
+    wanted = {run.key for run in runs_of(sweep)}
+    assert results(tmp_path) == {n: r for n, r in results(folder).items() if r["key"] in wanted}
+
+
+def test_methods_that_draw_nothing_run_once(llama_folder: Path, text_file: Path) -> None:
+    runs = runs_of(small_sweep(llama_folder, text_file, seeds=(0, 1)))
+    labels = [run.label for run in runs]
+    assert len(set(labels)) == len(labels) == RUNS + 2
+    assert not any(label.startswith("uniform") and label.endswith("seed 1") for label in labels)
+
+
+def test_changed_settings_are_other_runs(llama_folder: Path, text_file: Path) -> None:
+    keys = [{run.key for run in runs_of(small_sweep(llama_folder, text_file, **changed))} for changed in ({}, {"report_windows": 3})]
+    assert not keys[0] & keys[1]
+
+
+def test_bad_sweeps_are_refused_before_anything_runs(llama_folder: Path, text_file: Path, tmp_path: Path, counted: list[str]) -> None:
+    with pytest.raises(DmxError, match="reachable range is 4 to 8"):
+        run_sweep(small_sweep(llama_folder, text_file, budgets=("bits=5", "bits=3")), tmp_path, progress=False)
+    with pytest.raises((DmxError, MxsimError), match="kll"):
+        small_sweep(llama_folder, text_file, methods=("kll",))
+    with pytest.raises(DmxError, match="at least one budget"):
+        small_sweep(llama_folder, text_file, budgets=())
+    assert counted == []
