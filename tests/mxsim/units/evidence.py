@@ -68,8 +68,11 @@ def golden_keys() -> list[str]:
         return sorted({key.rsplit("/", 1)[0] for key in golden.files if key.endswith("/d")})
 
 
-def golden_mismatches(key: str, golden: Any) -> tuple[int, int]:
-    """(outputs that differ from mmasim's, outputs); NaN only as NaN where mmasim carries the host's payload."""
+def golden_mismatches(key: str, golden: Any, described: Any = None) -> tuple[int, int]:
+    """(outputs that differ from mmasim's, outputs); NaN only as NaN where mmasim carries the host's payload.
+
+    described: a unit in place of the key's.
+    """
     unit, formats, out, _ = key.split("/")
     words = formats.split("_")
     fa, fb = "_".join(words[: len(words) // 2]), "_".join(words[len(words) // 2 :])
@@ -79,7 +82,7 @@ def golden_mismatches(key: str, golden: Any) -> tuple[int, int]:
         y: Any = mxsim.from_codes(b, golden[f"{key}/sb"], fb, axis=0)
     else:
         x, y = a.view(OPERANDS[fa].dtype), b.view(OPERANDS[fb].dtype)
-    got = mxsim.matmul(x, y, unit=unit, c=c.view(FLOATS[out]), out=out, in_format="tf32" if fa == "tf32" else None)
+    got = mxsim.matmul(x, y, unit=described or unit, c=c.view(FLOATS[out]), out=out, in_format="tf32" if fa == "tf32" else None)
     differs = got.view(d.dtype) != d
     if unit in ("amd_cdna1", "amd_cdna2") or fa == "fp32":
         differs &= ~(np.isnan(got) & np.isnan(d.view(FLOATS[out])))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -21,6 +24,29 @@ def test_mmasim() -> None:
         wrong = {key: n for key in keys if (n := evidence.golden_mismatches(key, golden)[0])}
     assert len(keys) == 268
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("unit", "format", "change"),
+    [
+        ("nvidia_volta", "fp16", {"F": 22}),
+        ("nvidia_volta", "fp16", {"F": 24}),
+        ("nvidia_turing", "fp16", {"chunk": 4}),
+        ("nvidia_ampere", "bf16", {"F": 25}),
+        ("nvidia_hopper_wgmma", "e4m3", {"F": 14}),
+        ("nvidia_hopper_wgmma", "e4m3", {"step": "rne_e8m13"}),
+        ("nvidia_blackwell", "mxfp8_e4m3", {"F": 24}),
+        ("nvidia_blackwell", "mxfp4_e2m1", {"F": 34}),
+        ("nvidia_blackwell", "nvfp4", {"step": "rz_e8m22"}),
+        ("amd_cdna3", "fp16", {"F": 25}),
+    ],
+)
+def test_answers_tell_one_parameter_changed_by_one(unit: str, format: str, change: dict[str, Any]) -> None:
+    described = mxsim.UNITS[unit]
+    described = replace(described, paths=(replace(described.path_for(format, format), **change),))
+    with np.load(evidence.GOLDEN) as golden:
+        keys = [key for key in evidence.golden_keys() if key.startswith(f"{unit}/{format}_{format}/fp32/")]
+        assert sum(evidence.golden_mismatches(key, golden, described)[0] for key in keys) > 0
 
 
 @pytest.mark.parametrize("unit", mxsim.UNITS)
