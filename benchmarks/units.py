@@ -6,6 +6,7 @@ python -m benchmarks.units [--rounds 5]         MXSIM_MMASIM_PYTHON: the Python 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -176,6 +177,9 @@ def main(rounds: int = 5) -> None:
         for row in measured(rounds, peer):
             print(f"| {' | '.join(row)} |", flush=True)
     print(f"\nA linear of 4096 x 4096 on 128 tokens, nvidia_blackwell MXFP4: {linear(rounds)}.")
+    if hasattr(os, "getloadavg"):
+        one, *_, fifteen = os.getloadavg()
+        print(f"\nLoad of the machine at the end: {one:.1f} over a minute, {fifteen:.1f} over fifteen, on {os.cpu_count()} cores.")
 
 
 if __name__ == "__main__":
