@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class SearchState:
         try:
             notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
             tensors = load_file(folder / f"{notes['state']}")
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, SafetensorError):
             return state
         if notes.get("key") == key:
             state._tensors, state._step = tensors, int(notes["step"])

@@ -1,0 +1,260 @@
+"""The search end to end on a tiny model: budgets, determinism, resuming, presets, errors."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+import torch
+
+from dmx import training
+from dmx.budget import Budget, Scenario, achieved, constraint, constraints
+from dmx.decisions import decision_space
+from dmx.errors import DmxError
+from dmx.models import load_model
+from dmx.search import search, search_text
+from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings
+from dmx.search_state import NOTES, SearchState
+from mxsim.errors import MxsimError
+
+if TYPE_CHECKING:
+    from dmx.models import LoadedModel
+    from dmx.text import TokenText
+    from dmx.training import TrainingState
+
+FORMATS = ("mxfp4_e2m1", "mxfp8_e4m3")
+LADDER = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
+B200 = Scenario(device="b200", assume=("b200-fp4-half-fp8",))
+QUICK: dict[str, Any] = {"steps": 6, "batch_windows": 2, "refine": 3}
+
+
+def layers_of(assignment: Any) -> Any:
+    return assignment.to_json()["layers"]
+
+
+@pytest.mark.parametrize("formats", [FORMATS, LADDER])
+@pytest.mark.parametrize("bits", [4.25, 5.0, 6.5])
+def test_bits_are_spent_to_the_last_exchange(llama: LoadedModel, text: TokenText, bits: float, formats: tuple[str, ...]) -> None:
+    found = search(llama, f"bits={bits}", text=text, formats=formats, **QUICK)
+    assert found.achieved["bits"] <= bits
+    assert found.search["left_of_budget"][f"bits={bits:g}"] == pytest.approx(1 - found.achieved["bits"] / bits)
+    step = 2 / len(found.layers) if formats == FORMATS else 1 / len(found.layers)  # one operand of one layer, one rung up
+    assert bits - found.achieved["bits"] < step or "lower the loss" in found.search["left_because"]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "energy", "latency", "dram"])
+def test_costs_are_within_their_budgets(llama: LoadedModel, text: TokenText, kind: str) -> None:
+    scenario = (
+        Scenario(device="vmxdotp_12nm", assume=("vmxdotp_12nm-bf16-twice-fp8", "vmxdotp_12nm-hbm2-dram")) if kind == "energy" else B200
+    )
+    probe = constraint(Budget.parse(f"{kind}=1x", scenario), decision_space(llama, FORMATS), llama.shape)
+    amount = 0.6 * probe.cheapest + 0.4 * probe.dearest
+    found = search(llama, Budget(kind=kind, amount=amount, scenario=scenario), text=text, formats=FORMATS, **QUICK)
+    name = {"bytes": "bytes", "energy": "energy_pj", "latency": "latency_s"}.get(kind)
+    if name is not None:
+        assert found.achieved[name] <= amount * (1 + 1e-12)
+        assert found.achieved[name] == achieved(found, llama.shape, scenario)[name]
+    assert min(found.search["left_of_budget"].values()) >= -1e-12
+
+
+def test_several_budgets_hold_at_once(llama: LoadedModel, text: TokenText) -> None:
+    space = decision_space(llama, FORMATS)
+    probe = constraint(Budget.parse("latency=1x", B200), space, llama.shape)
+    budgets = [Budget.parse("bits=6", B200), Budget(kind="latency", amount=(probe.cheapest + probe.dearest) / 2, scenario=B200)]
+    found = search(llama, budgets, text=text, formats=FORMATS, scenario=B200, **QUICK)
+    assert found.achieved["bits"] <= 6
+    assert found.achieved["latency_s"] <= budgets[1].amount * (1 + 1e-12)
+    assert [one["kind"] for one in found.budget["all_of"]] == ["bits", "latency"]
+
+
+def test_a_budget_out_of_reach_is_refused_with_the_range(llama: LoadedModel, text: TokenText) -> None:
+    with pytest.raises(DmxError, match=r"bits=3 cannot be met .* reachable range is 4 to 8"):
+        search(llama, "bits=3", text=text, **QUICK)
+
+
+def test_a_budget_beyond_the_top_gives_the_top(llama: LoadedModel, text: TokenText) -> None:
+    found = search(llama, "bits=12", text=text, **{**QUICK, "loss": "kl"})  # cross-entropy of random weights need not prefer precision
+    assert {(pair.weight, pair.activation) for pair in found.layers.values()} == {("mxfp8_e4m3", "mxfp8_e4m3")}
+    assert found.search["left_because"] == "every decision has its dearest pair"
+
+
+def test_one_format_needs_no_search(llama: LoadedModel, text: TokenText) -> None:
+    found = search(llama, "bits=5", text=text, formats=("mxfp4_e2m1",))
+    assert {pair.weight for pair in found.layers.values()} == {"mxfp4_e2m1"}
+
+
+def test_the_same_seed_gives_the_same_bits(llama: LoadedModel, text: TokenText, tmp_path: Path) -> None:
+    told = []
+    for folder in ("one", "two"):
+        found = search(llama, "bits=5", text=text, folder=tmp_path / folder, seed=3, **QUICK)
+        trajectory = json.loads((tmp_path / folder / "trajectory.json").read_text())
+        told.append((layers_of(found), {k: v for k, v in found.search.items() if k != "seconds"}, trajectory))
+    assert told[0] == told[1]
+
+
+def test_the_model_is_left_as_it_was(llama: LoadedModel, text: TokenText) -> None:
+    before = {name: value.clone() for name, value in llama.module.state_dict().items()}
+    ids = text.windows[:1]
+    logits = llama.module(input_ids=ids).logits.detach()
+    search(llama, "bits=5", text=text, **QUICK)
+    assert all(torch.equal(value, before[name]) for name, value in llama.module.state_dict().items())
+    assert torch.equal(llama.module(input_ids=ids).logits, logits)
+
+
+class StoppedError(Exception):
+    """As if the process had ended here."""
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+@pytest.mark.parametrize("where", ["before a save", "after a save", "in refinement"])
+def test_an_interrupted_search_gives_the_same_result(
+    llama: LoadedModel, text: TokenText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, preset: str
+) -> None:
+    monkeypatch.setattr(training, "SAVE_EVERY", 3)
+    settings: dict[str, Any] = {"steps": 8, "batch_windows": 2} | ({"refine": 4} if preset == "default" else {})
+    if where == "in refinement" and preset == "paper":
+        settings |= {"refine": 4, "repair": True}
+    whole = search(llama, "bits=5", config=preset, text=text, folder=tmp_path / "whole", **settings)
+    save_training, save_measured, calls = SearchState.save_training, SearchState.save_measured, []
+
+    def stop_training(self: SearchState, state: TrainingState) -> None:
+        calls.append(state.step)
+        if where == "before a save" and len(calls) == 2:
+            raise StoppedError
+        save_training(self, state)
+        if where == "after a save" and len(calls) == 2:
+            raise StoppedError
+
+    def stop_measured(self: SearchState) -> None:
+        calls.append(-1)
+        save_measured(self)
+        if where == "in refinement" and calls.count(-1) == 2:
+            raise StoppedError
+
+    monkeypatch.setattr(SearchState, "save_training", stop_training)
+    monkeypatch.setattr(SearchState, "save_measured", stop_measured)
+    with pytest.raises(StoppedError):
+        search(llama, "bits=5", config=preset, text=text, folder=tmp_path / "cut", **settings)
+    monkeypatch.setattr(SearchState, "save_training", save_training)
+    monkeypatch.setattr(SearchState, "save_measured", save_measured)
+    assert (tmp_path / "cut" / NOTES).is_file()
+    again = search(llama, "bits=5", config=preset, text=text, folder=tmp_path / "cut", **settings)
+    assert layers_of(again) == layers_of(whole)
+    assert {k: v for k, v in again.search.items() if k != "seconds"} == {k: v for k, v in whole.search.items() if k != "seconds"}
+    assert (tmp_path / "cut" / "trajectory.json").read_text() == (tmp_path / "whole" / "trajectory.json").read_text()
+    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["assignment.json", "trajectory.json"]
+
+
+def test_the_state_of_another_search_is_not_taken(llama: LoadedModel, text: TokenText, tmp_path: Path) -> None:
+    state = SearchState.open(tmp_path, "another")
+    state.save_training(_state_of(llama))
+    assert SearchState.open(tmp_path, "another")._step == 1
+    assert SearchState.open(tmp_path, "mine")._step == 0
+    found = search(llama, "bits=5", text=text, folder=tmp_path, **QUICK)
+    assert layers_of(found) == layers_of(search(llama, "bits=5", text=text, **QUICK))
+
+
+@pytest.mark.parametrize("name", [NOTES, "000001.search_state.safetensors"])
+def test_a_damaged_state_is_begun_anew(llama: LoadedModel, tmp_path: Path, name: str) -> None:
+    SearchState.open(tmp_path, "mine").save_training(_state_of(llama))
+    (tmp_path / name).write_bytes(b"{")
+    assert SearchState.open(tmp_path, "mine")._step == 0
+
+
+def _state_of(model: LoadedModel) -> TrainingState:
+    from dmx.training import TrainingState
+
+    shape = (len(model.linears), 2)
+    return TrainingState(
+        offsets=torch.zeros(shape),
+        moments=(torch.zeros(shape), torch.zeros(shape)),
+        prices=torch.zeros(1),
+        gradient=torch.zeros(*shape, 1),
+        step=1,
+    )
+
+
+def test_a_loss_that_is_not_finite_names_the_module(llama: LoadedModel, text: TokenText) -> None:
+    broken = copy.deepcopy(llama.module)
+    with torch.no_grad():
+        broken.get_parameter("model.layers.1.post_attention_layernorm.weight").fill_(float("nan"))
+    with pytest.raises(DmxError, match=r"the loss is nan .*'model\.layers\.1\.post_attention_layernorm'"):
+        search(load_model(broken), "bits=5", text=text, **QUICK)
+
+
+def test_a_model_of_ones_own_needs_text(llama: LoadedModel) -> None:
+    with pytest.raises(DmxError, match="--text FILE"):
+        search(llama, "bits=5")
+
+
+def test_the_windows_are_spread_over_the_text(llama: LoadedModel, text: TokenText) -> None:
+    taken = search_text(llama, text, SearchConfig(tokens=3 * text.windows.shape[1]))
+    assert torch.equal(taken.windows, text.windows[[0, (len(text.windows) - 1) // 2, len(text.windows) - 1]])
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in CHOICES.items() for value in values])
+def test_every_choice_runs_and_meets_the_budget(llama: LoadedModel, text: TokenText, name: str, value: str) -> None:
+    found = search(llama, "bits=5", text=text, **{**QUICK, "steps": 4, "refine": 0, name: value})
+    assert found.achieved["bits"] <= 5
+    assert found.search["config"][name] == value
+
+
+def test_the_papers_preset_is_the_paper(llama: LoadedModel, text: TokenText) -> None:
+    found = search(llama, "bits=5", config="paper", text=text, steps=6, batch_windows=2)
+    assert all(pair.weight == pair.activation for pair in found.layers.values())
+    config = found.search["config"]
+    assert (config["relaxation"], config["start"], config["steering"], config["repair"]) == ("floored", "zero", "one_sided", False)
+
+
+def test_tied_layers_agree(llama: LoadedModel, text: TokenText) -> None:
+    found = search(llama, "bits=5", text=text, tie=True, **QUICK)
+    for layer in range(2):
+        for group in (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), ("mlp.gate_proj", "mlp.up_proj")):
+            assert len({found.layers[f"model.layers.{layer}.{name}"] for name in group}) == 1
+
+
+def test_settings_are_read_by_their_types() -> None:
+    words = ["steps=7", "learning_rate=0.5", "repair=off", "formats=mxfp4_e2m1,mxfp6_e2m3", "context=64", "loss=kl"]
+    assert parse_settings(words) == {
+        "steps": 7,
+        "learning_rate": 0.5,
+        "repair": False,
+        "formats": ("mxfp4_e2m1", "mxfp6_e2m3"),
+        "context": 64,
+        "loss": "kl",
+    }
+
+
+@pytest.mark.parametrize("word", ["steps", "steps=many", "repair=perhaps", "context=1.5", "stepps=3"])
+def test_a_setting_that_cannot_be_read_is_refused(word: str) -> None:
+    with pytest.raises((DmxError, MxsimError), match="setting"):
+        parse_settings([word])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 0}, {"tokens": 0}, {"hold": 2.0}, {"refine": -1}, {"rise": 0.0}, {"loss": "mse"}, {"policy": "mine"}, {"colour": "red"}],
+)
+def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises((DmxError, MxsimError)):
+        SearchConfig().with_settings(wrong)
+
+
+def test_presets_survive_json() -> None:
+    for preset in PRESETS.values():
+        assert SearchConfig().with_settings(json.loads(json.dumps(preset.to_json()))) == preset
+
+
+def test_refinement_never_leaves_the_budget_nor_raises_the_loss(llama: LoadedModel, text: TokenText) -> None:
+    found = search(llama, "bits=5", text=text, **{**QUICK, "refine": 12})
+    assert found.search["loss_after_refinement"] <= found.search["loss_after_repair"]
+    limit = constraints([Budget.parse("bits=5", Scenario())], decision_space(llama, FORMATS), llama.shape)[0]
+    assert limit.limit == 5
+    assert np.isclose(found.achieved["bits"], 5 * (1 - found.search["left_of_budget"]["bits=5"]))
