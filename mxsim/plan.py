@@ -45,6 +45,7 @@ UNDERFLOW = {
 SIGNIFICAND_BITS = {"float32": 24, "bfloat16": 8, "float16": 11}
 SIGNS = {"keep": KEEP, "plus": PLUS, "minus": MINUS}
 LARGEST_BITS = 0x7F7FFFFF  #: of the largest finite float32
+NEAR = 32  #: how far from an estimate, in float32 bits, a threshold is looked for first
 OVERFLOW_ROW, VANISHED_ROW, ZERO_ROW, INF_ROW, NAN_ROW = range(SCALES - 5, SCALES)
 
 
@@ -242,9 +243,13 @@ def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> B
 
     with np.errstate(all="ignore"):
         wanted = np.arange(128)
-        first = first_bits(lambda amax: codes_of(amax) >= wanted, 128)
+        # Each code starts about where amax / 6 over the tensor scale is half way to it: a few steps find the very bit.
+        halfway = (decoded[:127] + np.concatenate([np.zeros(1, np.float32), decoded[:126]])) / 2
+        near = (halfway * np.float32(6) * _multiplier(tensor, rule)).astype(np.float32).view(np.int32)
+        near[decoded[:127] <= rule.lowest] = 0
+        first = first_bits(lambda amax: codes_of(amax) >= wanted, 128, np.append(near, LARGEST_BITS))
         first[0] = 0
-        after_vanished = first_bits(lambda amax: ~is_zero(amax), 1)[0] if rule.zero is not None else 1
+        after_vanished = first_bits(lambda amax: ~is_zero(amax), 1, first[1:2])[0] if rule.zero is not None else 1
         codes, factors = _rows(decoded[:128], ELEMENTS["e4m3"])
         special = rule.block(np.array([0, np.inf], np.float32), tensor, dtype)
         if rule.zero is not None and special[0] == 0:
@@ -275,9 +280,20 @@ def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> B
     )
 
 
-def first_bits(reached: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.bool_]], count: int) -> npt.NDArray[np.int64]:
-    """(count,): bits of the smallest positive float32 for which each of `count` rising conditions holds; those of Inf where none does."""
+def first_bits(
+    reached: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.bool_]], count: int, near: npt.NDArray[Any] | None = None
+) -> npt.NDArray[np.int64]:
+    """(count,): bits of the smallest positive float32 for which each of `count` rising conditions holds; those of Inf where none does.
+
+    Args: near: (count,) bits to look around first, which saves steps where they are right to within NEAR.
+    """
     low, high = np.zeros(count, np.int64), np.full(count, LARGEST_BITS + 1, np.int64)
+    if near is not None:
+        under, over = (np.clip(near.astype(np.int64) + step, 1, LARGEST_BITS) for step in (-NEAR, NEAR))
+        is_over, is_under = (reached(bits.astype(np.int32).view(np.float32)) for bits in (over, under))
+        low = np.where(is_over, low, over)
+        high = np.where(is_over, over, high)
+        low, high = np.where(is_under, low, np.maximum(low, under)), np.where(is_under, under, high)
     while np.any(high - low > 1):
         middle = (low + high) // 2
         now = reached(middle.astype(np.int32).view(np.float32))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mxsim
+from mxsim.plan import LARGEST_BITS, NEAR, first_bits
 from tests.exactness import scales
 from tests.oracles import conversion
 
@@ -42,3 +45,11 @@ def test_zero_and_special_blocks(format_name: str, scale_rule: str) -> None:
     assert codes[3] <= 254
     # 5.1: a NaN scale makes the whole block NaN
     assert np.isnan(quantized.dequantize()[1:3]).all()
+
+
+@given(st.lists(st.integers(1, LARGEST_BITS), min_size=3, max_size=3), st.integers(-2 * NEAR, 2 * NEAR), st.integers(0, 2**31 - 1))
+def test_thresholds_are_the_same_wherever_they_are_looked_for_first(thresholds: list[int], off: int, anywhere: int) -> None:
+    wanted = np.array([*thresholds, LARGEST_BITS + 1])
+    near = np.array([*(bits + off for bits in thresholds[:2]), anywhere, LARGEST_BITS])
+    found = [first_bits(lambda x: x.view(np.int32) >= wanted, 4, guess) for guess in (None, near)]
+    assert [list(bits) for bits in found] == [list(wanted)] * 2
