@@ -44,11 +44,9 @@ CHANGES: tuple[tuple[tuple[str, str, str], Change], ...] = tuple(
 )
 #: why a change goes unseen, said beside the 0: by the captures, or else by what is changed
 UNSEEN = {
-    "B200 E4M3 fp32": (
-        "these captures' sums fit in 24 bits, in whatever order: they show C's addition alone; the rest is the published model's"
-    ),
-    "B200 E5M2 fp32": "these captures' sums fit in 24 bits, in whatever order; the fp16 outputs show the order, F is the published model's",
-    "B200 E4M3 fp16": "an fp16 output hides it, and the sums fit in 24 bits: F is the published model's, and that of the fp16 operands",
+    "B200 E4M3 fp32": "nothing is cut: a capture's products span 20 bits at most; F and the order are the published model's",
+    "B200 E5M2 fp32": "nothing is cut: all but one capture's products span 24 bits at most; F and the order are the published model's",
+    "B200 E4M3 fp16": "nothing is cut: a capture's products span 20 bits at most; F is the published model's",
     "F": "an fp16 output keeps 11 bits: the last of F's shows only after a cancellation; the fp32 outputs show it",
     "chunk": "these captures are 4 products long: one chunk either way",
     "e_zero": "it counts only where all terms are below 2^e_zero, and then for bits far below the output's last",
