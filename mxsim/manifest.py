@@ -81,10 +81,38 @@ class Manifest:
         blank = hashlib.sha256(_canonical(content | {"digest": ""})).hexdigest()
         if content["digest"] != blank or _canonical(content) != text:
             raise MxsimError(f"{where} is not as it was written: its own digest does not hold")
+        _check_kinds(content, where)
         return cls(
             **{key: content[key] for key in _KEYS if key not in ("schema", "digest", "tensors")},
             tensors={name: TensorRecord(**{**entry, "shape": tuple(entry["shape"])}) for name, entry in content["tensors"].items()},
         )
+
+
+def _check_kinds(content: Mapping[str, Any], where: str) -> None:
+    """A digest can be made anew over anything: what stands under the keys is checked too."""
+
+    def texts(value: Any) -> bool:
+        return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+    def record(value: Any) -> bool:
+        return (
+            isinstance(value, dict)
+            and set(value) == set(TensorRecord.__slots__)
+            and all(isinstance(value[key], str) for key in ("format", "bytes", "values"))
+            and isinstance(value["shape"], list)
+            and all(type(n) is int for n in value["shape"])
+        )
+
+    right = {
+        **{key: isinstance(content[key], str) for key in ("producer", "target", "policy")},
+        **{key: content[key] is None or isinstance(content[key], str) for key in ("unit", "golden")},
+        **{key: texts(content[key]) for key in ("versions", "files")},
+        "layers": isinstance(content["layers"], dict) and all(texts(pair) for pair in content["layers"].values()),
+        "tensors": isinstance(content["tensors"], dict) and all(record(entry) for entry in content["tensors"].values()),
+    }
+    for key, holds in right.items():
+        if not holds:
+            raise MxsimError(f"{where}: {key} is not of the kind that a manifest has: docs/checkpoints.md says which")
 
 
 def read_manifest(folder: Path) -> Manifest | None:

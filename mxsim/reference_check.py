@@ -60,7 +60,15 @@ def _one_policy(read: Checkpoint, checker: _Checker, best: dict[str, Attempt]) -
     whole = {w.weight: checker.attempt(w, rule) for w in read.quantized if w.weight in best}
     if all(a is not None and a.mismatches.count == 0 for a in whole.values()):
         return {name: a for name, a in whole.items() if a is not None}, rule.policy
-    return best, rule.policy
+    return {name: _under(rule.policy, attempt, whole[name]) for name, attempt in best.items()}, rule.policy
+
+
+def _under(policy: str, best: Attempt, attempt: Attempt | None) -> Attempt:
+    """A weight under the checkpoint's policy, even where another policy alone explains it: with so many to choose from, one of them
+    explains many a changed bit."""
+    if best.rule.policy == policy or attempt is None:
+        return best
+    return replace(attempt, note=f"policy {best.rule} explains this weight alone") if best.mismatches.count == 0 else best
 
 
 class _Checker:
@@ -161,4 +169,4 @@ def _verdict(weight: QuantizedTensor, attempt: Attempt) -> Verdict:
     if "scale offset" in found.causes:
         ((offset, _),) = found.offsets.items()
         counted += f" (every scale {offset:+d}, the weights {2.0**offset:g} times what they should be)"
-    return replace(verdict, detail=f"closest is policy {attempt.rule}: {counted}")
+    return replace(verdict, detail=f"closest is policy {attempt.rule}: {counted}" + (f"; {attempt.note}" if attempt.note else ""))

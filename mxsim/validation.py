@@ -114,7 +114,7 @@ def _manifest(folder: Path) -> tuple[Manifest | None, list[Finding]]:
 
     try:
         return read_manifest(folder), []
-    except (MxsimError, TypeError, KeyError, AttributeError) as error:
+    except MxsimError as error:
         return None, [Finding(severity=Severity.MISMATCH, where="manifest.json", says=str(error))]
 
 

@@ -1,8 +1,9 @@
 """Runs mxsim validate on real exports and on broken ones, and writes reports/validation.md: what was explained, what was found.
 
-    MXSIM_SHARED_DATA=... python reports/make_validation.py [--flips 1000]      minutes
+    MXSIM_SHARED_DATA=... python reports/make_validation.py [--flips 1000] [--gigabytes 1] [--parameters 1e9]      minutes
 
-Exits 1 when an export is not explained or a flipped bit is not found.
+Exits 1 when an export is not explained, a flipped bit is not found, a golden output is not the exact oracle's, or a loaded export has
+another perplexity than its assignment.
 """
 
 from __future__ import annotations
@@ -14,23 +15,36 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
+from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import validation as benchmark  # noqa: E402
+from dmx.evaluation import evaluate  # noqa: E402
 from dmx.exporters import export  # noqa: E402
 from dmx.models import load_model  # noqa: E402
 from mxsim.assignment import Assignment  # noqa: E402
+from mxsim.checkpoints import open_checkpoint  # noqa: E402
 from mxsim.errors import MxsimError  # noqa: E402
 from mxsim.manifest import MANIFEST  # noqa: E402
-from mxsim.storage_formats import FormatPair  # noqa: E402
+from mxsim.storage_formats import WIDE_PAIR, FormatPair  # noqa: E402
 from mxsim.validation import validate  # noqa: E402
+from tests.oracles import golden  # noqa: E402
 
 REPORT = ROOT / "reports" / "validation.md"
+WINDOWS = 16  #: of text that perplexity is measured on
+ORACLE_ROWS = 24  #: outputs of a layer that the oracle recomputes
+GOLDEN_PAIRS = {
+    "nvidia_blackwell": ("mxfp4_e2m1", "mxfp8_e4m3", "mxfp6_e3m2:mxfp8_e5m2", "mxfp8_e4m3:bf16"),
+    "mx_exact": ("mxint8", "nvfp4", "nvfp4:bf16", "mxfp6_e2m3"),
+}
 PAIRS = ("mxfp4_e2m1", "mxfp8_e4m3", "mxfp4_e2m1:mxfp8_e4m3", "nvfp4:bf16")
 
 
@@ -96,6 +110,58 @@ def mutations(data: Path, count: int, work: Path) -> Iterator[tuple[list[str], l
     yield ["quantization_config", "reference, no manifest", f"{got:,} of {count:,}"], missed
 
 
+def golden_outputs(work: Path) -> Iterator[tuple[list[str], bool]]:
+    """One row a unit: an export of the embedded model's first layer, its golden outputs recomputed by tests/oracles in fractions."""
+    model = load_model()
+    for unit, pairs in GOLDEN_PAIRS.items():
+        first = [name for name in model.linears if ".layers.0." in name]
+        layers = dict.fromkeys(model.linears, WIDE_PAIR)
+        layers |= {name: FormatPair.parse(pairs[n % len(pairs)]) for n, name in enumerate(first)}
+        assignment = Assignment(layers=layers, skipped=model.skipped, policy="ocp")
+        folder = export(model, assignment, "mxsim", work / unit, golden=1, unit=unit)
+        held, numbers, equal = load_file(folder / "golden.safetensors"), 0, True
+        for weight in open_checkpoint(folder).quantized:
+            rows = slice(0, ORACLE_ROWS)
+            scale = weight.stored_tensor_scale()
+            expected = golden.outputs(
+                unit,
+                held[f"{weight.module}.input"].view(np.uint32),
+                layers[weight.module].activation,
+                weight.codes(rows),
+                weight.scale_codes(rows),
+                weight.format,
+                None if scale is None else int(scale.view(np.uint32)),
+            )
+            equal &= bool(np.array_equal(held[f"{weight.module}.output"][:, rows].view(np.uint32), expected))
+            numbers += expected.size
+        yield [unit, ", ".join(pairs), f"{numbers:,}", "every bit" if equal else "NOT equal"], equal
+
+
+def loaded_perplexity(work: Path) -> tuple[list[str], bool]:
+    """The embedded model, half its linears in MXFP4 and half in MXFP8: dmx.evaluate, and the export as transformers loads it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = load_model()
+    # In bfloat16: what compressed-tensors decompresses to. Both sides compute in float32.
+    narrow = model.module.to(torch.bfloat16).save_pretrained(work / "bfloat16")
+    del narrow
+    model = replace(load_model(work / "bfloat16"), tokenizer=model.tokenizer, source="embedded")
+    layers = {name: FormatPair.parse(PAIRS[n % 2]) for n, name in enumerate(model.linears)}
+    assignment = Assignment(layers=layers, skipped=model.skipped, policy="compressed-tensors")
+    ours = evaluate(model, assignment, windows=WINDOWS, kl=False)
+    folder = export(model, assignment, "compressed-tensors", work / "loaded")
+    module: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    with torch.no_grad():
+        module(torch.arange(8)[None])  # the library decompresses at the first call
+    for parameter in module.parameters():
+        parameter.data = parameter.data.float()
+    loaded = replace(load_model(module, tokenizer=model.tokenizer), source="embedded")
+    theirs = evaluate(loaded, None, windows=WINDOWS, kl=False)
+    row = [str(ours["tokens"]), repr(ours["perplexity"]), repr(theirs["perplexity"])]
+    return row, ours["perplexity"] == theirs["perplexity"]
+
+
 def _closing(text: bytes) -> int:
     """Where the object that text begins with ends."""
     depth = 0
@@ -113,7 +179,10 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flips", type=int, default=1000)
-    count = parser.parse_args().flips
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="of bf16 reference, for speed; 0: not measured")
+    parser.add_argument("--parameters", type=float, default=1e9, help="of the exported model, for speed; 0: not measured")
+    arguments = parser.parse_args()
+    count = arguments.flips
     shared = os.environ.get("MXSIM_SHARED_DATA")
     if shared is None:
         print("MXSIM_SHARED_DATA is not set: the checkpoints are not at hand", file=sys.stderr)
@@ -124,6 +193,8 @@ def main() -> int:
     work = Path(tempfile.mkdtemp())
     try:
         mutated = list(mutations(data, count, work))
+        recomputed = list(golden_outputs(work))
+        perplexity, same = loaded_perplexity(work)
     finally:
         shutil.rmtree(work)
     missed = [line for _, lines in mutated for line in lines]
@@ -137,13 +208,25 @@ def main() -> int:
         "An export of the same model by `dmx export` (MXFP4, MXFP8, NVFP4 mixed); places and bits at random.",
         markdown(["place", "held against", "found"], [row for row, _ in mutated]),
     ]
+    parts += [
+        "## Golden outputs",
+        f"Of layers of the embedded model, the first {ORACLE_ROWS} outputs each, recomputed in fractions by tests/oracles.",
+        markdown(["unit", "weights:activations", "numbers", "equal"], [row for row, _ in recomputed]),
+        "## A loaded export",
+        "The embedded model in bf16, MXFP4 and MXFP8 in turn, policy compressed-tensors: perplexity by `dmx.evaluate`, "
+        "and by it of `AutoModelForCausalLM.from_pretrained(EXPORT)`, both computed in float32.",
+        markdown(["tokens", "assignment", "loaded export"], [perplexity]),
+    ]
+    if arguments.gigabytes or arguments.parameters:
+        parts += ["## Speed", benchmark.text(*benchmark.rows(arguments.gigabytes, arguments.parameters, rounds=1))]
     if missed:
         parts.append("Not found: " + "; ".join(missed[:20]))
     temporary = REPORT.with_suffix(".part")
     temporary.write_text("\n\n".join(parts) + "\n")
     os.replace(temporary, REPORT)
     print(REPORT.relative_to(ROOT))
-    return 1 if missed or any(row[5] != "every bit" for row in exports) else 0
+    right = not missed and same and all(equal for _, equal in recomputed) and all(row[5] == "every bit" for row in exports)
+    return 0 if right else 1
 
 
 if __name__ == "__main__":

@@ -26,13 +26,15 @@ from dmx.quantised_linear import check_fits
 from mxsim.assignment import Assignment
 from mxsim.checkpoints.folder import CONFIG, INDEX, WEIGHTS
 from mxsim.checkpoints.reader import CONFIG_HASH, config_hash, open_checkpoint
-from mxsim.conversion import quantize
+from mxsim.conversion import quantize, tensor_amax
 from mxsim.errors import MxsimError
 from mxsim.files import SafetensorsWriter
-from mxsim.formats import FORMATS
+from mxsim.formats import FORMATS, BlockFormat
 from mxsim.golden import GOLDEN, golden_output, golden_refusals
 from mxsim.manifest import MANIFEST, Manifest, file_hash, tensor_records
+from mxsim.policies import policy_of
 from mxsim.storage_formats import WIDE_PAIR
+from mxsim.tensor import MXTensor
 from mxsim.version import VERSION
 
 SHARD_BYTES = 5_000_000_000  #: of tensors in a file, as transformers splits them
@@ -140,8 +142,6 @@ def _listed(says: str, refused: list[str]) -> str:
 
 
 def _conversion_check(layer: Layer, policy: str, dtype: torch.dtype) -> None:
-    from mxsim.policies import policy_of
-
     policy_of(policy).conversion(layer.weight, DTYPES[dtype].name)
 
 
@@ -263,7 +263,7 @@ def _write_tensors(
                 if isinstance(value, Layer):
                     source = loaded.linears[name].weight.detach()
                     weight = as_numpy(source.cpu().to(loaded.stored_dtypes.get(name, source.dtype)))
-                    for suffix, array in target.tensors(quantize(weight, value.spec, policy=policy)).items():
+                    for suffix, array in target.tensors(*_converted(weight, value.spec, policy)).items():
                         writer.write(f"{name}.{suffix}", array)
                 else:
                     weight = _plain(loaded, value)
@@ -274,6 +274,18 @@ def _write_tensors(
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _converted(weight: Array, spec: BlockFormat, policy: str) -> tuple[MXTensor, np.float32 | None]:
+    """The MX tensor and, where nvfp4's tensor scale is a divisor, that divisor: its reciprocal's reciprocal can be another number."""
+    two_level = policy_of(policy).conversion(spec.name, weight.dtype.name).two_level
+    amax = tensor_amax([weight], spec, policy)
+    if two_level is None or not two_level.divides or amax is None:
+        return quantize(weight, spec, policy=policy), None
+    with np.errstate(all="ignore"):
+        divisor = np.float32(two_level.tensor(amax, weight.dtype.name))
+    given = 1 / float(divisor) if np.isfinite(divisor) and divisor > 0 else None
+    return quantize(weight, spec, policy=policy, tensor_scale=given), divisor
 
 
 def _entries(loaded: LoadedModel, layers: dict[str, Layer]) -> Iterator[tuple[str, Layer | torch.Tensor]]:

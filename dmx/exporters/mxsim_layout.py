@@ -11,16 +11,23 @@ import numpy.typing as npt
 from dmx.exporters.layer import Layer
 from mxsim.checkpoints.mxsim_layout import ELEMENTS, LAYOUT_VERSION, QUANT_METHOD, SCALES, TENSOR_SCALE, WIDE, layer_entry
 from mxsim.formats import FORMATS
+from mxsim.policies import policy_of
 from mxsim.tensor import MXTensor
 from mxsim.version import VERSION
 
 
 def refusals(layers: Mapping[str, Layer], policy: str) -> list[str]:
-    return [
-        f"{layer.name}: inputs in {layer.activation} (it holds block formats and {', '.join(WIDE)})"
-        for layer in layers.values()
-        if layer.activation not in (*FORMATS, *WIDE)
-    ]
+    found = []
+    for layer in layers.values():
+        if layer.activation not in (*FORMATS, *WIDE):
+            found.append(f"{layer.name}: inputs in {layer.activation} (it holds block formats and {', '.join(WIDE)})")
+        elif layer.spec.tensor_scale and _divides(policy, layer.weight):
+            found.append(f"{layer.name}: {layer.weight} under policy {policy}, whose divisor it does not store (export to {policy})")
+    return found
+
+
+def _divides(policy: str, format: str) -> bool:
+    return any(c.two_level is not None and c.two_level.divides for c in policy_of(policy).conversions if format in c.formats)
 
 
 def shapes(layer: Layer) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
@@ -31,7 +38,7 @@ def shapes(layer: Layer) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     return found
 
 
-def tensors(q: MXTensor) -> dict[str, npt.NDArray[Any]]:
+def tensors(q: MXTensor, divisor: np.float32 | None = None) -> dict[str, npt.NDArray[Any]]:
     elements, scales = q.packed()
     found: dict[str, npt.NDArray[Any]] = {ELEMENTS: elements, SCALES: scales}
     if q.tensor_scale is not None:

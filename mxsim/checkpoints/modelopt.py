@@ -44,7 +44,7 @@ def read(folder: CheckpointFolder) -> Layout:
     findings: list[Finding] = []
     content, beside = folder.config.get("quantization_config"), folder.json(HF_CONFIG)
     inner = beside.get("quantization") if isinstance(beside, dict) else None
-    algorithm = (content or {}).get("quant_algo") or (inner.get("quant_algo") if isinstance(inner, dict) else None)
+    algorithm = next((held["quant_algo"] for held in (content, inner) if isinstance(held, dict) and held.get("quant_algo")), None)
     if not isinstance(algorithm, str) or algorithm.lower() not in KINDS:
         raise MxsimError(f"quant_algo {said(algorithm)} is no block format: {', '.join(KINDS)} are read")
     name = algorithm.lower()
