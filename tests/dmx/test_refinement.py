@@ -1,0 +1,46 @@
+"""Exchanges: only within the budgets, best foretold first; each choice is measured once."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+from dmx.budget import Budget, Scenario, constraints
+from dmx.decisions import decision_space
+from dmx.refinement import _exchanges
+
+if TYPE_CHECKING:
+    from dmx.models import LoadedModel
+
+FORMATS = ("mxfp4_e2m1", "mxfp8_e4m3")
+
+
+@pytest.mark.parametrize("bits", ["bits=4.5", "bits=6", "bits=8"])
+def test_exchanges_stay_within_the_budget_and_change_at_most_two(llama: LoadedModel, bits: str) -> None:
+    space = decision_space(llama, FORMATS)
+    limits = constraints([Budget.parse(bits, Scenario())], space, llama.shape)
+    random = np.random.default_rng(0)
+    scores = random.standard_normal((len(space.decisions), len(space.pairs)))
+    choice = limits[0].costs.argmin(1)
+    choice[0] = 1 if limits[0].is_met(np.r_[1, choice[1:]]) else choice[0]
+    gains = []
+    here = np.arange(len(choice))
+    for trial in islice(_exchanges(choice, scores, limits), 64):
+        assert limits[0].is_met(trial)
+        assert 1 <= (trial != choice).sum() <= 2
+        gains.append(scores[here, trial].sum() - scores[here, choice].sum())
+    assert gains
+    assert max(gains) < 0
+    assert gains == sorted(gains)
+
+
+def test_there_is_no_exchange_where_nothing_is_foretold_to_gain(llama: LoadedModel) -> None:
+    space = decision_space(llama, FORMATS)
+    limits = constraints([Budget.parse("bits=6", Scenario())], space, llama.shape)
+    scores = np.ones((len(space.decisions), len(space.pairs)))
+    assert not list(_exchanges(limits[0].costs.argmin(1), scores, limits))

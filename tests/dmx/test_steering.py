@@ -1,0 +1,83 @@
+"""Expected costs are exact at vertices; each pressure pulls the way it should; offsets land on the budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+import torch
+
+from dmx.annealing import degrees
+from dmx.budget import Budget, Constraint, Scenario, constraints
+from dmx.decisions import DecisionSpace, decision_space
+from dmx.scores import layer_degrees
+from dmx.steering import ExpectedCosts, Steering, place_probabilities
+
+if TYPE_CHECKING:
+    from dmx.models import LoadedModel
+
+LADDER = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
+Limits = tuple[DecisionSpace, tuple[Constraint, ...]]
+
+
+@pytest.fixture(scope="module", params=[LADDER[::2], LADDER])
+def limits(request: pytest.FixtureRequest, llama: LoadedModel) -> Limits:
+    space = decision_space(llama, request.param)
+    where = Scenario(device="b200", assume=("b200-fp4-half-fp8",))
+    return space, constraints([Budget.parse(text, where) for text in ("bits=5", "bytes=0.9x", "latency=2.6x")], space, llama.shape)
+
+
+def test_places_are_shares_of_one() -> None:
+    shares = place_probabilities(torch.tensor([[0.9, 0.25], [1.0, 1.0], [0.0, 0.0]]))
+    assert torch.equal(shares.sum(-1), torch.ones(3))
+    assert torch.allclose(shares, torch.tensor([[0.1, 0.65, 0.25], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]))
+
+
+def test_expected_costs_at_vertices_are_the_costs(limits: Limits) -> None:
+    space, budgets = limits
+    expected = ExpectedCosts(space, budgets)
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        choice = random.integers(len(space.pairs), size=len(space.decisions))
+        spent = expected(layer_degrees(space, choice))
+        assert spent.tolist() == pytest.approx([one.spent(choice) / one.limit for one in budgets], rel=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "above", "below"), [("lagrangian", 1, 1), ("two_sided", 1, -1), ("one_sided", 1, 0)])
+def test_pressure_pulls_to_the_budget(limits: Limits, kind: str, above: int, below: int) -> None:
+    _, budgets = limits
+    steering = Steering(kind, 5.0, budgets, np.ones(len(budgets)), 1e-3)
+    for offset, sign in ((0.1, above), (-0.1, below)):
+        spent = torch.full((len(budgets),), 1 + offset, dtype=torch.float64, requires_grad=True)
+        steering.pressure(spent).backward()
+        assert spent.grad is not None
+        assert spent.grad.sign().tolist() == [sign] * len(budgets)
+
+
+def test_a_penalty_is_per_bit(limits: Limits) -> None:
+    _, (bits, *_) = limits
+    steering = Steering("one_sided", 5.0, [bits], np.zeros(1), 0.0)
+    assert float(steering.pressure(torch.tensor([(bits.limit + 1) / bits.limit], dtype=torch.float64))) == pytest.approx(5.0)
+
+
+def test_prices_never_vanish(limits: Limits) -> None:
+    _, budgets = limits
+    steering = Steering("lagrangian", 5.0, budgets, np.zeros(len(budgets)), 1e-3)
+    steering.follow(np.full(len(budgets), 0.5))
+    assert steering.prices.tolist() == [0.5] * len(budgets)
+    steering.follow(np.zeros(len(budgets)))
+    assert steering.prices.tolist() == [1e-3] * len(budgets)
+
+
+def test_offsets_land_on_the_budget_spent_most(limits: Limits) -> None:
+    space, budgets = limits
+    expected, steps = ExpectedCosts(space, budgets[:1]), len(space.formats) - 1
+    steering = Steering("lagrangian", 5.0, budgets[:1], np.ones(1), 1e-3)
+    offsets = torch.randn(len(space.decisions), 2, generator=torch.Generator().manual_seed(0))
+    shift = steering.shift(expected, lambda by: degrees(offsets - by, steps, 3.0))
+    assert float(expected(degrees(offsets - shift, steps, 3.0)).max()) == pytest.approx(1, abs=1e-5)
+    assert Steering("two_sided", 5.0, budgets, np.ones(len(budgets)), 1e-3).shift(expected, lambda by: degrees(offsets, steps, 3.0)) == 0

@@ -1,0 +1,73 @@
+"""The annealed search's own steps: starts, margins, and that offsets and moments are float32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+import torch
+
+from dmx.budget import Budget, Scenario, constraints
+from dmx.calibration import Calibration
+from dmx.decisions import decision_space
+from dmx.relax import RelaxedModel
+from dmx.search_config import SearchConfig, preset
+from dmx.training import Training
+
+if TYPE_CHECKING:
+    from dmx.models import LoadedModel
+    from dmx.text import TokenText
+
+
+def training_of(model: LoadedModel, text: TokenText, config: SearchConfig, budget: str = "bits=5", path: Any = None) -> Training:
+    space = decision_space(model, config.formats, apart=config.apart)
+    relaxed = RelaxedModel(
+        {name: model.linears[name] for name in space.layers},
+        space.formats,
+        policy=config.policy,
+        stored_dtypes=model.stored_dtypes,
+        relaxation=config.relaxation,
+    )
+    limits = constraints([Budget.parse(budget, Scenario())], space, model.shape)
+    return Training(space, limits, relaxed, Calibration(model, text, config.loss), config, path)
+
+
+def test_a_start_from_scores_puts_high_what_saves_most(llama: LoadedModel, text: TokenText) -> None:
+    shape = (len(llama.linears), 2, 1)
+    path = -torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    training = training_of(llama, text, SearchConfig(steps=4), path=path)
+    space, offsets = training.space, training.state.offsets
+    assert offsets.dtype == torch.float32
+    assert offsets.shape == (len(space.decisions), 2)
+    rising = offsets[(-path[:, 0, 0]).argsort(), 0]  # where costs are alike, what saves more starts no lower
+    assert (rising.diff() >= 0).all()
+    assert rising[0] < rising[-1]
+
+
+def test_margins_order_as_offsets_do_and_stay_finite(llama: LoadedModel, text: TokenText) -> None:
+    training = training_of(llama, text, SearchConfig(steps=4, start="middle", steering="two_sided", repair=False))
+    training.state.offsets = torch.linspace(-60, 60, training.state.offsets.numel()).reshape(training.state.offsets.shape)
+    margins = training.margins()
+    assert torch.isfinite(margins).all()
+    assert torch.equal((margins[..., 0] < 0).long(), torch.from_numpy(training.places()))
+
+
+def test_steps_move_offsets_and_are_told(llama: LoadedModel, text: TokenText) -> None:
+    for name in ("default", "paper"):
+        config = preset(name).with_settings({"steps": 3, "batch_windows": 2, "start": "zero" if name == "paper" else "middle"})
+        training = training_of(llama, text, config)
+        before = training.state.offsets.clone()
+        saved: list[int] = []
+        with training.model:
+            training.run(lambda state, saved=saved: saved.append(state.step), progress=False)  # type: ignore[misc]
+        assert saved[-1] == 3
+        assert not torch.equal(training.state.offsets, before)
+        assert training.state.offsets.dtype == training.state.moments[0].dtype == torch.float32
+        history = training.state.history
+        assert {len(values) for values in history.values()} == {3}
+        assert np.isfinite(history["loss"]).all()
+        assert history["temperature"] == sorted(history["temperature"])
