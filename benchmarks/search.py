@@ -122,18 +122,18 @@ def _forward(linear: nn.Linear, kind: str, format: str, degree: torch.Tensor) ->
 
 
 def peak_mebibytes(name: str, kind: str) -> float:
-    """What a step adds to a fresh process that has loaded the model and made one quantisation."""
+    """measure_peak in a fresh process."""
     done = subprocess.run([sys.executable, "-m", "benchmarks.search", name, kind], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def measure_peak(name: str, kind: str) -> float:
-    """MiB by which the resident set grows at its highest, by Linux's own count, which can be started anew."""
-    step = stepper(name, kind)
-    step()
-    Path("/proc/self/clear_refs").write_text("5")
+    """MiB that model, formats' copies and steps hold at their highest, beyond the libraries: Linux's own count of the resident set."""
+    load_model(None)
     before = status_mebibytes("VmRSS")
-    for _ in range(2):
+    Path("/proc/self/clear_refs").write_text("5")
+    step = stepper(name, kind)
+    for _ in range(3):
         step()
     return status_mebibytes("VmHWM") - before
 
@@ -157,7 +157,7 @@ def main() -> None:
             ]
         )
     print("## Search\n")
-    print(f"One step of {WINDOWS} windows of {CONTEXT} tokens, median of {ROUNDS} turns; then what it adds to resident memory.\n")
+    print(f"One step of {WINDOWS} windows of {CONTEXT} tokens, median of {ROUNDS} turns; then peak memory, model included.\n")
     print(markdown(["model", "fixed fake quantisation", "search step (target 1.3x, 1.2x)", "sliding bits by autograd"], rows))
 
 
