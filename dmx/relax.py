@@ -49,16 +49,15 @@ class RelaxedLinearFunction(torch.autograd.Function):
         weights: Ladder,
         bias: torch.Tensor | None,
     ) -> torch.Tensor:
-        weight = mixed(weights, weight_degrees)
-        ctx.save_for_backward(input_degrees, weight_degrees, weight, *inputs)
+        ctx.save_for_backward(input_degrees, weight_degrees, *inputs)
         ctx.weights = weights
-        return functional.linear(mixed(inputs, input_degrees), weight, bias)
+        return functional.linear(mixed(inputs, input_degrees), mixed(weights, weight_degrees), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,) = grads
-        input_degrees, _, weight, *inputs = ctx.saved_tensors
-        grad_x = grad @ weight
+        input_degrees, weight_degrees, *inputs = ctx.saved_tensors
+        grad_x = grad @ mixed(ctx.weights, weight_degrees)  # mixed again: kept, it would be one more copy of every weight
         grad_inputs = grad_weights = None
         if ctx.needs_input_grad[1]:
             flat = grad_x.reshape(-1)
