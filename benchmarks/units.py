@@ -52,6 +52,14 @@ class Case:
 # On Zen 3, which starts four vector instructions a cycle, two of them multiplications. fast_truncated: multiply, add, convert, add on 8
 # lanes: 8. fast_grouped: two int16 multiplications of 16: 32. fast_exact: two multiply-adds of 8 float32 or 4 float64: 16 or 8.
 TRUNCATED, GROUPED, SINGLE, DOUBLE = 8, 32, 16, 8
+WIDE_UNITS = (
+    "nvidia_ampere",
+    "nvidia_ada",
+    "nvidia_hopper_wgmma",
+    "nvidia_hopper_mma",
+    "nvidia_blackwell",
+    "nvidia_blackwell_mma",
+)
 CASES = (
     Case("nvidia_hopper_wgmma", "e4m3", "e4m3", 6, TRUNCATED, 500),
     Case("nvidia_hopper_wgmma", "e5m2", "e4m3", 6, TRUNCATED, 500),
@@ -63,10 +71,7 @@ CASES = (
     Case("nvidia_blackwell", "nvfp4", "nvfp4", 15, GROUPED, 300),
     Case("nvidia_volta", "fp16", "fp16", 2, TRUNCATED, 100),
     Case("nvidia_turing", "fp16", "fp16", 2, TRUNCATED, 100),
-    Case("nvidia_ampere", "bf16", "bf16", 2, TRUNCATED, 100),
-    Case("nvidia_ampere", "tf32", "tf32", 2, TRUNCATED, 100),
-    Case("nvidia_hopper_wgmma", "fp16", "fp16", 2, TRUNCATED, 100),
-    Case("nvidia_hopper_wgmma", "tf32", "tf32", 2, TRUNCATED, 100),
+    *(Case(unit, f, f, 2, TRUNCATED, 100) for unit in WIDE_UNITS for f in ("fp16", "bf16", "tf32")),
     Case("amd_cdna3", "fp16", "fp16", 2, TRUNCATED, 100),
     Case("amd_cdna3", "bf16", "bf16", 2, TRUNCATED, 100),
     *(Case(unit, f, f, 5, SINGLE) for unit in ("mx_exact", "pulp_mxdotp") for f in ("mxfp4_e2m1", "mxfp6_e2m3", "mxint8")),
