@@ -51,7 +51,8 @@ def section(results: Results) -> str:
         f"({tokens} tokens scored). "
         f"Command: `{command(first)}`.\n"
     )
-    references = sorted((r for r in records if not budget_of(r)), key=lambda r: -(r.achieved["bits"] or 0))
+    unlimited = {(r.method, *r.specification["formats"]): r for r in records if not budget_of(r)}  # once, whatever seeds were swept after
+    references = sorted(unlimited.values(), key=lambda r: -(r.achieved["bits"] or 0))
     rows = [[r.method, "/".join(r.specification["formats"]) or "float32", f"{value(r):.4f}"] for r in references]
     lines += [markdown(["reference", "format", "perplexity"], rows), ""]
     by_budget: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
