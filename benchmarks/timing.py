@@ -15,13 +15,18 @@ def seconds(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def turns(runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Every run once to warm up, then all of them in turn, `rounds` times. Returns: seconds by name."""
+def turns(runs: Mapping[str, Run], rounds: int, rest_s: float = 0.0) -> dict[str, list[float]]:
+    """Every run once to warm up, then all of them in turn, `rounds` times. Returns: seconds by name.
+
+    Args: rest_s: seconds to sleep before each run, not counted: a BLAS's threads go on spinning for a while after its last call, and
+        would take a processor from whatever is timed next.
+    """
     for run in runs.values():
         run()
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            time.sleep(rest_s)
             taken[name].append(seconds(run))
     return taken
 

@@ -122,7 +122,7 @@ def measured(rounds: int, peer: mmasim_peer.Peer) -> Iterator[list[str]]:
         def unit(a: Operand = a, b: Operand = b, case: Case = case, in_format: str | None = in_format) -> object:
             return matmul(a, b, case.unit, in_format=in_format)
 
-        t = turns({"unit": unit, "sgemm": lambda: x @ x}, rounds)
+        t = turns({"unit": unit, "sgemm": lambda: x @ x}, rounds, rest_s=0.1)
         speed, against = gmac_per_second(t["unit"]), 1 / ratio(t["unit"], t["sgemm"])
         # sgemm's own inner loop starts 16 multiply-adds a cycle: its speed in this run stands in for the clock that a shared machine gives.
         ceiling = case.per_cycle / SINGLE * gmac_per_second(t["sgemm"])
@@ -149,7 +149,7 @@ def linear(rounds: int) -> str:
     def run() -> object:
         return matmul(a, b, "nvidia_blackwell")
 
-    taken = turns({"linear": run}, rounds)["linear"]
+    taken = turns({"linear": run}, rounds, rest_s=0.1)["linear"]
     one = statistics.median(cpu_seconds(run) for _ in range(rounds))
     speed = gmac_per_second(taken, 128 * 4096**2)
     return f"{statistics.median(taken):.3f} s ({speed:.1f} GMAC/s; target 0.5 s); {one:.3f} s of processor time on one thread"
