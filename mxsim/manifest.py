@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from mxsim.checkpoints.checkpoint import Checkpoint
 from mxsim.checkpoints.layout import Finding, QuantizedTensor, Severity
 from mxsim.checkpoints.safetensors_file import MOST_JSON, StoredTensor, checked_size, parsed_json
 from mxsim.errors import MxsimError
+from mxsim.kernels.threads import one_thread
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
+HASHED_AT_ONCE = 2  #: tensors
 PIECE = 1 << 22  #: elements or bytes hashed at a time
 _KEYS = ("schema", "digest", "producer", "target", "policy", "unit", "golden", "versions", "layers", "tensors", "files")
 
@@ -131,73 +135,72 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weight_record(weight: QuantizedTensor) -> TensorRecord:
-    """The record of a quantised weight, from the bytes in its file. Values are hashed in a second thread, while the next are decoded."""
+def _weight_record(weight: QuantizedTensor) -> Callable[[], TensorRecord]:
+    """Hash a quantised weight from the bytes in its file. Returns: what waits for the last piece and gives the record."""
     step = max(PIECE // weight.columns, 1)
-    with _Hasher() as stored, _Hasher() as values:
-        for part in (weight.elements, weight.scales, weight.tensor_scale):
-            if part is not None:
-                _hash_bytes(part, stored)
-        for start in range(0, weight.rows, step):
-            values.update(weight.tensor(slice(start, start + step)).dequantize().astype("<f4", copy=False))
-            weight.elements.release()
-    return TensorRecord(format=weight.format, shape=weight.shape, bytes=stored.hexdigest(), values=values.hexdigest())
+    stored, values = _Hasher(), _Hasher()
+    for part in (weight.elements, weight.scales, weight.tensor_scale):
+        if part is not None:
+            _hash_bytes(part, stored)
+    for start in range(0, weight.rows, step):
+        values.update(weight.tensor(slice(start, start + step)).dequantize().astype("<f4", copy=False))
+        weight.elements.release()
+    weight.scales.release()
+    return lambda: TensorRecord(format=weight.format, shape=weight.shape, bytes=stored.hexdigest(), values=values.hexdigest())
 
 
-def plain_record(tensor: StoredTensor) -> TensorRecord:
-    """The record of a tensor left in float; one that is no float has its bytes' hash for its values'."""
-    with _Hasher() as stored, _Hasher() as values:
-        _hash_bytes(tensor, stored)
-        if tensor.is_float:
-            flat = tensor.array().reshape(-1)
-            for start in range(0, flat.size, PIECE):
-                values.update(flat[start : start + PIECE].astype("<f4"))
-                tensor.release()
-    return TensorRecord(
-        format=tensor.dtype,
-        shape=tensor.shape,
-        bytes=stored.hexdigest(),
-        values=values.hexdigest() if tensor.is_float else stored.hexdigest(),
-    )
+def _plain_record(tensor: StoredTensor) -> Callable[[], TensorRecord]:
+    """Hash a tensor left in float; one that is no float has its bytes' hash for its values'. Returns: as _weight_record."""
+    stored, values = _Hasher(), _Hasher()
+    _hash_bytes(tensor, stored)
+    if not tensor.is_float:
+        values = stored
+    else:
+        flat = tensor.array().reshape(-1)
+        for start in range(0, flat.size, PIECE):
+            values.update(flat[start : start + PIECE].astype("<f4"))
+            tensor.release()
+    return lambda: TensorRecord(format=tensor.dtype, shape=tensor.shape, bytes=stored.hexdigest(), values=values.hexdigest())
 
 
 class _Hasher:
-    """SHA-256 in a thread of its own, at most one piece behind, so that memory stays bounded. hashlib lets go of the interpreter's lock."""
+    """SHA-256 in a thread of its own, a few pieces behind, so that memory stays bounded. hashlib lets go of the interpreter's lock."""
+
+    MOST = 3  #: pieces that wait
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._thread = ThreadPoolExecutor(max_workers=1)
-        self._last: Future[None] | None = None
+        self._waiting: deque[Future[None]] = deque()
 
     def update(self, part: npt.NDArray[Any]) -> None:
         """Take the bytes of an array in C order; it must not change any more."""
-        self._wait()
-        self._last = self._thread.submit(self._hash.update, np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        if len(self._waiting) == self.MOST:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._hash.update, np.ascontiguousarray(part).reshape(-1).view(np.uint8).data))
 
     def hexdigest(self) -> str:
-        self._wait()
-        return self._hash.hexdigest()
-
-    def _wait(self) -> None:
-        if self._last is not None:
-            self._last.result()
-
-    def __enter__(self) -> _Hasher:
-        return self
-
-    def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
+        for piece in self._waiting:
+            piece.result()
+        return self._hash.hexdigest()
 
 
 def tensor_records(checkpoint: Checkpoint) -> Iterator[tuple[str, TensorRecord]]:
-    """Every weight under its float name, every other tensor under its own."""
-    for weight in checkpoint.quantized:
-        yield weight.weight, weight_record(weight)
-        for part in (weight.elements, weight.scales):
-            part.release()
-    for tensor in checkpoint.plain():
-        yield tensor.name, plain_record(tensor)
-        tensor.release()
+    """Every weight under its float name, every other tensor under its own. The next tensors are read while the last ones are hashed."""
+    begun = chain(
+        ((weight.weight, _weight_record(weight)) for weight in checkpoint.quantized),
+        ((tensor.name, _plain_record(tensor)) for tensor in checkpoint.plain()),
+    )
+    waiting: deque[tuple[str, Callable[[], TensorRecord]]] = deque()
+    with one_thread():
+        for entry in begun:
+            waiting.append(entry)
+            if len(waiting) > HASHED_AT_ONCE:
+                name, record = waiting.popleft()
+                yield name, record()
+    for name, record in waiting:
+        yield name, record()
 
 
 def check_files(folder: Path, manifest: Manifest) -> list[Finding]:

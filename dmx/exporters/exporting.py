@@ -6,11 +6,12 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -31,6 +32,7 @@ from mxsim.errors import MxsimError
 from mxsim.files import SafetensorsWriter
 from mxsim.formats import FORMATS, BlockFormat
 from mxsim.golden import GOLDEN, golden_output, golden_refusals
+from mxsim.kernels.threads import one_thread
 from mxsim.manifest import MANIFEST, Manifest, file_hash, tensor_records
 from mxsim.policies import policy_of
 from mxsim.storage_formats import WIDE_PAIR
@@ -38,11 +40,14 @@ from mxsim.tensor import MXTensor
 from mxsim.version import VERSION
 
 SHARD_BYTES = 5_000_000_000  #: of tensors in a file, as transformers splits them
+AHEAD = 3  #: tensors converted before they are written
 MOST_NAMED = 20  #: layers named in a refusal
 DTYPES = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(ml_dtypes.bfloat16), torch.float16: np.dtype(np.float16)}
 
 Array = npt.NDArray[Any]
 Advance = Callable[[int], None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def export(
@@ -235,6 +240,19 @@ def as_numpy(tensor: torch.Tensor) -> Array:
 def _write_tensors(
     loaded: LoadedModel, policy: str, layers: dict[str, Layer], target: Target, folder: Path, hash: str, shard_bytes: int, advance: Advance
 ) -> None:
+    def tensors_of(entry: tuple[str, Layer | torch.Tensor]) -> tuple[dict[str, Array], int]:
+        """What is written for an entry, and the bytes of its float source."""
+        name, value = entry
+        if not isinstance(value, Layer):
+            plain = _plain(loaded, value)
+            return {name: plain}, plain.nbytes
+        source = linears[name].weight.detach()
+        weight = as_numpy(source.cpu().to(loaded.stored_dtypes.get(name, source.dtype)))
+        with one_thread():
+            found = target.tensors(*_converted(weight, value.spec, policy))
+        return {f"{name}.{suffix}": array for suffix, array in found.items()}, weight.nbytes
+
+    linears = loaded.linears
     entries = list(_entries(loaded, layers))
     sizes: list[dict[str, tuple[np.dtype[Any], tuple[int, ...]]]] = []
     for name, value in entries:
@@ -258,22 +276,31 @@ def _write_tensors(
     for shard, numbers in zip(names, shards, strict=True):
         layout = {key: value for number in numbers for key, value in sizes[number].items()}
         with SafetensorsWriter(folder / shard, layout, {"format": "pt", CONFIG_HASH: hash}) as writer:
-            for number in numbers:
-                name, value = entries[number]
-                if isinstance(value, Layer):
-                    source = loaded.linears[name].weight.detach()
-                    weight = as_numpy(source.cpu().to(loaded.stored_dtypes.get(name, source.dtype)))
-                    for suffix, array in target.tensors(*_converted(weight, value.spec, policy)).items():
-                        writer.write(f"{name}.{suffix}", array)
-                else:
-                    weight = _plain(loaded, value)
-                    writer.write(name, weight)
-                advance(weight.nbytes)
+            for tensors, size in _ahead(tensors_of, [entries[number] for number in numbers]):
+                for key, array in tensors.items():
+                    writer.write(key, array)
+                advance(size)
         weight_map |= dict.fromkeys(layout, shard)
         total += sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in layout.values())
     if len(shards) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The results of a function for all items, in order, a few of them computed ahead in two threads."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _converted(weight: Array, spec: BlockFormat, policy: str) -> tuple[MXTensor, np.float32 | None]:

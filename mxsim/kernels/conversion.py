@@ -165,16 +165,47 @@ def exact(grid: ElementGrid) -> bool:
     return bool(signs and grid.slip == 0)
 
 
+@njit(inline="always")
+def float_codes_corrected(x: Float32Blocks, codes: Bytes, b: int, factor: np.float32, multiply: bool, grid: ElementGrid) -> None:
+    """correct_codes for a floating format, without branches. `multiply` is a constant where this is called."""
+    slip = grid.slip if grid.slip > 0 else np.float32(-1.0)
+    mask = np.int32(grid.sign_mask)
+    for k in range(x.shape[1]):
+        code = np.int32(codes[b, k])
+        sign = np.int32(code & mask)
+        magnitude = scaled(x[b, k], factor, multiply)
+        rule = grid.zero_sign if magnitude <= grid.underflow else grid.underflow_sign
+        zero = mask if rule == MINUS else (sign if rule == KEEP else np.int32(0))
+        small = np.int32(sign | 1) if magnitude == slip else zero
+        codes[b, k] = small if code == sign else code
+
+
 @njit(cache=True)
 def correct_codes(x: Float32Blocks, codes: Bytes, b: int, factor: np.float32, multiply: bool, grid: ElementGrid) -> None:
     """Turn block b's exact codes, signs kept, into those of a policy that is not exact."""
-    for k in range(x.shape[1]):
-        if codes[b, k] & ~grid.sign_mask == 0:
-            magnitude = scaled(x[b, k], factor, multiply)
-            if magnitude == grid.slip and grid.slip > 0:
+    if grid.fixed_point:
+        for k in range(x.shape[1]):
+            if codes[b, k] == 0 and grid.slip > 0 and scaled(x[b, k], factor, multiply) == grid.slip:
                 codes[b, k] = signed(np.int32(1), x[b, k], grid)
-            elif not grid.fixed_point:
-                codes[b, k] = grid.sign_mask if sign_of_zero(magnitude, codes[b, k] != 0, grid) else 0
+    elif multiply:
+        float_codes_corrected(x, codes, b, factor, True, grid)
+    else:
+        float_codes_corrected(x, codes, b, factor, False, grid)
+
+
+@njit(inline="always")
+def float_values_corrected(
+    x: npt.NDArray[np.float32], y: Float32Blocks, b: int, factor: np.float32, smallest: np.float32, multiply: bool, grid: ElementGrid
+) -> None:
+    """correct_values for a floating format, without branches. `multiply` is a constant where this is called."""
+    slip = grid.slip if grid.slip > 0 else np.float32(-1.0)
+    for k in range(y.shape[1]):
+        value = y[b, k]
+        magnitude = scaled(x[k], factor, multiply)
+        rule = grid.zero_sign if magnitude <= grid.underflow else grid.underflow_sign
+        zero = np.float32(-0.0) if rule == MINUS else (value if rule == KEEP else np.float32(0.0))
+        small = math.copysign(smallest, x[k]) if magnitude == slip else zero
+        y[b, k] = small if value == 0 else value
 
 
 @njit(cache=True)
@@ -189,14 +220,15 @@ def correct_values(
     grid: ElementGrid,
 ) -> None:
     """The same for values, given block b's inputs x (B,) from before they were overwritten."""
-    for k in range(y.shape[1]):
-        if y[b, k] == 0:
-            magnitude = scaled(x[k], factor, multiply)
-            if magnitude == grid.slip and grid.slip > 0:
-                y[b, k] = math.copysign(np.float32(smallest * scale), x[k])
-            elif not grid.fixed_point:
-                negative = sign_of_zero(magnitude, float_bits(y[b, k]) < 0, grid)
-                y[b, k] = np.float32(-0.0) if negative else np.float32(0.0)
+    least = np.float32(smallest * scale)
+    if grid.fixed_point:
+        for k in range(y.shape[1]):
+            if y[b, k] == 0 and grid.slip > 0 and scaled(x[k], factor, multiply) == grid.slip:
+                y[b, k] = math.copysign(least, x[k])
+    elif multiply:
+        float_values_corrected(x, y, b, factor, least, True, grid)
+    else:
+        float_values_corrected(x, y, b, factor, least, False, grid)
 
 
 @njit(cache=True)
