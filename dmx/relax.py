@@ -19,21 +19,36 @@ from torch.nn import functional
 from dmx.continuous import field_widths, sliding_operand
 from dmx.quantisers import fake_quantize
 
-Ladder = tuple[torch.Tensor, ...]  #: an operand's value in each format of the ladder
+Ladder = tuple[torch.Tensor, ...]  #: an operand's value in each format of the ladder; compact where it is kept for long
 
 
-def mixed(values: Ladder, degrees: torch.Tensor) -> torch.Tensor:
-    """The operand at the given degrees. Args: values: equal shapes.  degrees: (formats - 1,), falling.
+def mixed(values: Ladder, degrees: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """The operand at the given degrees.
 
+    Args: values: equal shapes.  degrees: (formats - 1,), falling.  dtype: of the result, where values are kept compact.
     A degree of exactly 1 restarts from the upper format's own value and one of 0 adds nothing, so that a vertex is exact.
     """
-    result = values[0]
+    place, between = 0, None
     for j, degree in enumerate(degrees.tolist()):
         if degree == 1.0:
-            result = values[j + 1]
+            place, between = j + 1, None
         elif degree > 0.0:
-            result = torch.lerp(values[j], values[j + 1], degree) if result is values[j] else result + degree * (values[j + 1] - values[j])
-    return result
+            low, high = _wide(values[j], dtype), _wide(values[j + 1], dtype)
+            if between is None and place == j:
+                between = torch.lerp(low, high, degree)
+            else:
+                between = (_wide(values[place], dtype) if between is None else between) + degree * (high - low)
+    return _wide(values[place], dtype) if between is None else between
+
+
+def compact(value: torch.Tensor) -> torch.Tensor:
+    """The same numbers as bfloat16 where that holds every one, as it does an MX format's unless they are subnormal; else as they are."""
+    narrow = value.to(torch.bfloat16)
+    return narrow if torch.equal(narrow.to(value.dtype), value) else value
+
+
+def _wide(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return value if dtype is None else value.to(dtype)
 
 
 class RelaxedLinearFunction(torch.autograd.Function):
@@ -51,13 +66,13 @@ class RelaxedLinearFunction(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(input_degrees, weight_degrees, *inputs)
         ctx.weights = weights
-        return functional.linear(mixed(inputs, input_degrees), mixed(weights, weight_degrees), bias)
+        return functional.linear(mixed(inputs, input_degrees), mixed(weights, weight_degrees, x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,) = grads
         input_degrees, weight_degrees, *inputs = ctx.saved_tensors
-        grad_x = grad @ mixed(ctx.weights, weight_degrees)  # mixed again: kept, it would be one more copy of every weight
+        grad_x = grad @ mixed(ctx.weights, weight_degrees, grad.dtype)  # mixed again: kept, it would be one more copy of every weight
         grad_inputs = grad_weights = None
         if ctx.needs_input_grad[1]:
             flat = grad_x.reshape(-1)
@@ -102,7 +117,7 @@ class SlidingLinearFunction(torch.autograd.Function):
 
 def _inner(gradient: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
     """<gradient, high - low> without the difference."""
-    return torch.dot(gradient, high.reshape(-1)) - torch.dot(gradient, low.reshape(-1))
+    return torch.dot(gradient, high.reshape(-1).to(gradient.dtype)) - torch.dot(gradient, low.reshape(-1).to(gradient.dtype))
 
 
 class RelaxedModel:
@@ -134,7 +149,7 @@ class RelaxedModel:
         for name, linear in self._linears.items():
             weight = linear.weight.detach()
             source = weight.to(stored.get(name, weight.dtype))
-            self._weights.append(tuple(fake_quantize(source, f, policy).to(weight.dtype) for f in self.formats))
+            self._weights.append(tuple(compact(fake_quantize(source, f, policy).to(weight.dtype)) for f in self.formats))
         self._input: torch.Tensor | None = None
         self._ladder: dict[int, torch.Tensor] = {}
 
@@ -189,7 +204,7 @@ class RelaxedModel:
             value = mixed(tuple(self._input_value(x, p) for p in range(len(self.formats))), input_degrees)
         else:
             value = self._input_value(x, place)
-        return functional.linear(value, mixed(self._weights[i], weight_degrees), linear.bias)
+        return functional.linear(value, mixed(self._weights[i], weight_degrees, linear.weight.dtype), linear.bias)
 
 
 def vertex(degrees: torch.Tensor) -> int | None:

@@ -26,7 +26,7 @@ from mxsim.kernels.threads import one_thread
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
-HASHED_AT_ONCE = 2  #: tensors
+HASHED_AT_ONCE = 3  #: tensors
 PIECE = 1 << 22  #: elements or bytes hashed at a time
 _KEYS = ("schema", "digest", "producer", "target", "policy", "unit", "golden", "versions", "layers", "tensors", "files")
 
@@ -187,10 +187,10 @@ class _Hasher:
 
 
 def tensor_records(checkpoint: Checkpoint) -> Iterator[tuple[str, TensorRecord]]:
-    """Every weight under its float name, every other tensor under its own. The next tensors are read while the last ones are hashed."""
+    """Every tensor left in float under its name, and every weight under its float name. The next tensors are read while the last ones are hashed."""
     begun = chain(
-        ((weight.weight, _weight_record(weight)) for weight in checkpoint.quantized),
         ((tensor.name, _plain_record(tensor)) for tensor in checkpoint.plain()),
+        ((weight.weight, _weight_record(weight)) for weight in checkpoint.quantized),
     )
     waiting: deque[tuple[str, Callable[[], TensorRecord]]] = deque()
     with one_thread():
