@@ -17,46 +17,66 @@ from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
 from dmx.relax import RelaxedModel
 from dmx.scores import degree_gradient, layer_degrees, pair_scores
+from dmx.secants import Secants
 
 Choice = npt.NDArray[np.int64]
 #: Where between a vertex and the ladder's middle the gradient for exchanges is taken: a finite step is seen better from inside.
 INWARD = 0.3
+#: How much of their weight the gradients seen before keep at each new look.
+KEPT = 0.9
+#: Moves tried between two looks at most.
+TRIALS = 16
 #: Windows of a forward pass that measures.
 MEASURED_AT_ONCE = 16
 
 
 class Measure:
-    """The loss of choices on the whole calibration text, window by window, each measured once."""
+    """The loss of choices on the calibration text: window by window in a shuffled order, no further than needed, each window once."""
 
     def __init__(
         self, space: DecisionSpace, model: RelaxedModel, calibration: Calibration, known: dict[str, list[float]] | None = None
     ) -> None:
         self.space, self.model, self.calibration = space, model, calibration
         self.known = known if known is not None else {}
+        windows = len(calibration.windows)
+        self.batches = torch.split(torch.randperm(windows, generator=torch.Generator().manual_seed(0)), MEASURED_AT_ONCE)
 
     def __call__(self, choice: Choice) -> float:
         """The mean loss per token of a choice."""
-        return math.fsum(self._losses(choice)) / len(self.calibration.windows)
+        return math.fsum(self._losses(choice, len(self.batches))) / len(self.calibration.windows)
 
-    def is_better(self, choice: Choice, than: Choice) -> bool:
-        """Whether the loss is lower by more than its standard error over the windows: what less would be, other text may undo."""
-        gains = [old - new for old, new in zip(self._losses(than), self._losses(choice), strict=True)]
-        if len(gains) < 2:
-            return gains[0] > 0
-        return statistics.fmean(gains) > statistics.stdev(gains) / math.sqrt(len(gains))
+    def is_better(self, choice: Choice, than: Choice) -> tuple[bool, float]:
+        """Whether the loss is lower by more than its standard error over the windows: what less would be, other text may undo.
 
-    def _losses(self, choice: Choice) -> list[float]:
-        key = ".".join(str(int(i)) for i in choice)
-        if key not in self.known:
-            self.known[key] = self.losses(layer_degrees(self.space, choice))
-        return self.known[key]
+        Given up as soon as the windows measured so far say that it is higher by as much.
+        Returns: that, and the share of the text looked at.
+        """
+        for batches in range(1, len(self.batches) + 1):
+            trial, other = self._losses(choice, batches), self._losses(than, batches)
+            gains = [old - new for old, new in zip(other, trial, strict=True)]
+            error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+            if batches < len(self.batches) and statistics.fmean(gains) <= -error:
+                return False, len(gains) / len(self.calibration.windows)
+        return statistics.fmean(gains) > error, 1.0
+
+    def _losses(self, choice: Choice, batches: int) -> list[float]:
+        """The losses on the first batches of windows."""
+        known = self.known.setdefault(".".join(str(int(i)) for i in choice), [])
+        wanted = sum(len(index) for index in self.batches[:batches])
+        if len(known) < wanted:
+            missing = [index for i, index in enumerate(self.batches[:batches]) if sum(map(len, self.batches[:i])) >= len(known)]
+            known += self._measured(layer_degrees(self.space, choice), missing)
+        return known[:wanted]
 
     def losses(self, degrees: torch.Tensor) -> list[float]:
         """Each window's mean loss per token at any degrees."""
+        return self._measured(degrees, self.batches)
+
+    def _measured(self, degrees: torch.Tensor, batches: Sequence[torch.Tensor]) -> list[float]:
         found: list[float] = []
         with torch.no_grad():
             self.model.degrees = degrees
-            for index in torch.split(torch.arange(len(self.calibration.windows)), MEASURED_AT_ONCE):
+            for index in batches:
                 found += self.calibration.losses(index).tolist()
         self.model.forget()
         return found
@@ -69,6 +89,7 @@ def refine(
     model: RelaxedModel,
     calibration: Calibration,
     measure: Measure,
+    secants: Secants,
     *,
     measurements: int,
     batch_windows: int,
@@ -78,40 +99,52 @@ def refine(
 ) -> tuple[Choice, int]:
     """Exchange formats between decisions while the measured loss falls.
 
-    The gradient near the choice foretells what each move is worth; the most promising moves that stay within the budgets are measured,
-    and the first that lowers the loss by more than its standard error is taken.
-    Args: measurements: how many at most.  Returns: the choice, and the number of exchanges taken.
+    Gradients near the choice, added to those of the search, foretell what each move is worth; the most promising moves that stay within the
+    budgets are measured, and the first that lowers the loss by more than its standard error is taken. Where none does, it looks again.
+    Args: secants: the search's, left as they are.  measurements: of the whole text, at most; what is given up early counts by its share.
+    Returns: the choice, and the number of exchanges taken.
     """
     choice, exchanges = start.copy(), 0
-    bar = tqdm(total=measurements, desc="refine", unit="trial", disable=not progress)
-    left, round_seed = measurements, 0
+    bar = tqdm(
+        total=measurements,
+        desc="refine",
+        unit="text",
+        disable=not progress,
+        bar_format="{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]",
+    )
+    left, rounds, seen = float(measurements), 0, Secants(secants.sums)
+    tried: set[bytes] = set()
     while left > 0:
-        round_seed += 1
-        foretold = _scores_near(choice, space, model, calibration, 2 * batch_windows, seed + 7919 * round_seed)
-        accepted = False
-        for trial in islice(_exchanges(choice, foretold, constraints), min(left, 16)):
-            is_better = measure.is_better(trial, choice)
-            left -= 1
-            bar.update()
+        rounds += 1
+        _look_near(seen, choice, space, model, calibration, 2 * batch_windows, seed + 7919 * rounds)
+        promising = (trial for trial in _exchanges(choice, pair_scores(space, seen()), constraints) if trial.tobytes() not in tried)
+        trial = None
+        for trial in islice(promising, TRIALS):
+            is_better, share = measure.is_better(trial, choice)
+            tried.add(trial.tobytes())
+            left -= share
+            bar.update(min(share, bar.total - bar.n))
             save()
             if is_better:
-                choice, accepted = trial, True
+                choice, tried = trial, set()
                 exchanges += 1
                 bar.set_postfix(loss=f"{measure(choice):.5f}", exchanges=exchanges)
+            if is_better or left <= 0:
                 break
-        if not accepted:
+        if trial is None:
             break
     bar.close()
     return choice, exchanges
 
 
-def _scores_near(
-    choice: Choice, space: DecisionSpace, model: RelaxedModel, calibration: Calibration, windows: int, seed: int
-) -> npt.NDArray[np.float64]:
-    """(decisions, pairs) predicted losses from the gradient a little inward of a choice."""
+def _look_near(
+    seen: Secants, choice: Choice, space: DecisionSpace, model: RelaxedModel, calibration: Calibration, windows: int, seed: int
+) -> None:
+    """Add the gradient a little inward of a choice."""
     inward = (1 - INWARD) * layer_degrees(space, choice) + INWARD * 0.5
-    gradient, _ = degree_gradient(model, calibration, inward, calibration.sample(windows, seed, 0))
-    return pair_scores(space, gradient)
+    index = calibration.sample(windows, seed, 0)
+    gradient, _ = degree_gradient(model, calibration, inward, index)
+    seen.add(inward, gradient, weight=len(index), kept=KEPT)
 
 
 def _exchanges(choice: Choice, scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) -> Iterator[Choice]:

@@ -13,6 +13,7 @@ from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
 from dmx.errors import DmxError
 from dmx.relax import RelaxedModel
+from dmx.secants import Secants
 
 #: Places on the way, as shares of it.
 PATH = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -40,21 +41,19 @@ def degree_gradient(
     return gradient, value
 
 
-def path_gradient(model: RelaxedModel, calibration: Calibration, batch_windows: int, seed: int) -> torch.Tensor:
-    """The mean gradient along the straight way from the ladder's foot to its top; each window of the text is looked at once, at one place.
-
-    Returns: (linears, 2, formats - 1).
-    """
+def path_secants(model: RelaxedModel, calibration: Calibration, batch_windows: int, seed: int) -> Secants:
+    """The gradients along the straight way from the ladder's foot to its top; each window of the text is looked at once, at one place."""
     steps = model.degrees.shape[-1]
     places = [step + share for step in range(steps) for share in PATH]
-    total = torch.zeros_like(model.degrees)
+    found = Secants.empty(len(model.degrees), steps)
     windows = calibration.sample(len(calibration.windows), seed, -1)
     for i, place in enumerate(places):
-        degrees = (place - torch.arange(steps, dtype=torch.float32)).clamp(0, 1).expand_as(total)
+        degrees = (place - torch.arange(steps, dtype=torch.float32)).clamp(0, 1).expand_as(model.degrees)
         own = windows[i :: len(places)] if len(windows) >= len(places) else windows
         for index in torch.split(own, batch_windows):
-            total += degree_gradient(model, calibration, degrees, index)[0] * (len(index) / len(own))
-    return total / len(places)
+            gradient, _ = degree_gradient(model, calibration, degrees, index)
+            found.add(degrees, gradient, weight=len(index))
+    return found
 
 
 def pair_scores(space: DecisionSpace, gradient: torch.Tensor) -> npt.NDArray[np.float64]:

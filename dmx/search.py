@@ -22,9 +22,10 @@ from dmx.knapsack import best_choice
 from dmx.models import LoadedModel, load_model
 from dmx.refinement import Measure, refine
 from dmx.relax import RelaxedModel
-from dmx.scores import pair_scores, path_gradient
+from dmx.scores import pair_scores, path_secants
 from dmx.search_config import SearchConfig, preset
 from dmx.search_state import SearchState
+from dmx.secants import Secants
 from dmx.text import TokenText, read_text, tokenize
 from dmx.training import Training
 from mxsim.assignment import Assignment
@@ -187,6 +188,7 @@ class _Search:
                     self.model,
                     self.calibration,
                     measure,
+                    training.state.secants,
                     measurements=config.refine,
                     batch_windows=config.batch_windows,
                     seed=config.seed,
@@ -198,28 +200,28 @@ class _Search:
         told["left_because"] = self._why_left(choice)
         return _Found(choice, told)
 
-    def _path(self) -> torch.Tensor | None:
-        """The gradient from foot to top, of which the start, the first prices and a repair are made."""
+    def _path(self) -> Secants | None:
+        """The gradients from foot to top, of which the start, the first prices and a repair are made."""
         config = self.config
         if config.start != "scores" and config.steering != "lagrangian" and not config.repair:
             return None
         if self.state.path is None:
-            self.state.path = path_gradient(self.model, self.calibration, config.batch_windows, config.seed)
+            self.state.path = path_secants(self.model, self.calibration, config.batch_windows, config.seed)
         return self.state.path
 
     def _shares(self, choice: npt.NDArray[np.int64]) -> dict[str, float]:
         return {one.budget.text: one.spent(choice) / one.limit for one in self.limits}
 
     def _repaired(
-        self, training: Training, hardened: npt.NDArray[np.int64], path: torch.Tensor | None, measure: Measure
+        self, training: Training, hardened: npt.NDArray[np.int64], path: Secants | None, measure: Measure
     ) -> tuple[npt.NDArray[np.int64], str]:
         """A choice within the budgets; with repair on, the best measured of the exact ones by offsets and by late and early gradients."""
         met = all(one.is_met(hardened) for one in self.limits)
         by_offsets = best_choice(pair_scores(self.space, training.margins()), self.limits)
         if not self.config.repair:
             return (hardened, "none needed") if met else (by_offsets, "budget exceeded: the highest offsets that fit")
-        late = training.state.gradient
-        early = late if path is None else path
+        late = training.state.secants()
+        early = late if path is None else path()
         candidates = {
             "knapsack over early and late gradients": best_choice(pair_scores(self.space, (early + late) / 2), self.limits),
             "knapsack over early gradients": best_choice(pair_scores(self.space, early), self.limits),
@@ -230,7 +232,7 @@ class _Search:
             candidates["hardened as it was"] = hardened
         best = next(iter(candidates))
         for name, candidate in candidates.items():
-            if measure.is_better(candidate, candidates[best]):
+            if measure.is_better(candidate, candidates[best])[0]:
                 best = name
         self.state.save_measured()
         return candidates[best], best

@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from dmx.secants import Secants
+
 if TYPE_CHECKING:
     from dmx.training import Training, TrainingState
 
@@ -26,7 +28,7 @@ class SearchState:
 
     def __init__(self, folder: Path | None, key: str) -> None:
         self.folder, self.key = folder, key
-        self.path: torch.Tensor | None = None
+        self.path: Secants | None = None
         self.measured: dict[str, list[float]] = {}
         self.history: dict[str, list[Any]] = {}
         self.seconds_before = 0.0
@@ -50,7 +52,7 @@ class SearchState:
             state._tensors, state._step = tensors, int(notes["step"])
             state.history, state.measured = notes["history"], notes["measured"]
             state.seconds_before = float(notes["seconds"])
-            state.path = tensors.get("path")
+            state.path = Secants(tensors["path"]) if "path" in tensors else None
         return state
 
     def restore(self, training: Training) -> None:
@@ -59,7 +61,7 @@ class SearchState:
             return
         saved, state = self._tensors, training.state
         state.offsets, state.moments = saved["offsets"], (saved["first_moment"], saved["second_moment"])
-        state.prices, state.gradient, state.step, state.history = saved["prices"], saved["gradient"], self._step, self.history
+        state.prices, state.secants, state.step, state.history = saved["prices"], Secants(saved["secants"]), self._step, self.history
 
     def save_training(self, training: TrainingState) -> None:
         self._step, self.history = training.step, training.history
@@ -68,7 +70,7 @@ class SearchState:
             "first_moment": training.moments[0],
             "second_moment": training.moments[1],
             "prices": training.prices,
-            "gradient": training.gradient,
+            "secants": training.secants.sums,
         }
         self._write()
 
@@ -79,7 +81,7 @@ class SearchState:
     def _write(self) -> None:
         if self.folder is None:
             return
-        tensors = dict(self._tensors) if self.path is None else {**self._tensors, "path": self.path}
+        tensors = dict(self._tensors) if self.path is None else {**self._tensors, "path": self.path.sums}
         name = self._state_name()
         part = self.folder / f"{name}.part"
         save_file({key: value.contiguous() for key, value in tensors.items()}, part)

@@ -20,10 +20,11 @@ from dmx.knapsack import shadow_prices
 from dmx.relax import RelaxedModel
 from dmx.scores import decision_of_layer, decision_sums, degree_gradient, pair_scores
 from dmx.search_config import SearchConfig
+from dmx.secants import Secants
 from dmx.steering import ExpectedCosts, Steering, place_probabilities
 
-#: How much of the running mean of gradients each step keeps.
-MEMORY = 0.9
+#: How much of their weight the gradients seen so far keep at each step.
+MEMORY = 0.95
 #: Offsets that start from scores lie at most this far from a threshold.
 REACH = 0.4
 SAVE_EVERY = 10
@@ -36,7 +37,7 @@ class TrainingState:
     offsets: torch.Tensor  #: (decisions, 2 or 1) float32
     moments: tuple[torch.Tensor, torch.Tensor]  #: the optimizer's, of offsets' shape
     prices: torch.Tensor
-    gradient: torch.Tensor  #: (linears, 2, formats - 1): running mean of d loss / d degrees
+    secants: Secants  #: of the gradients seen
     step: int = 0
     history: dict[str, list[Any]] = field(
         default_factory=lambda: {k: [] for k in ("step", "loss", "bits", "cost", "temperature", "offsets")}
@@ -53,25 +54,26 @@ class Training:
         model: RelaxedModel,
         calibration: Calibration,
         config: SearchConfig,
-        path: torch.Tensor | None,
+        path: Secants | None,
     ) -> None:
-        """Args: path: the gradient along the path, of which start "scores" and the first prices are made; None without them."""
+        """Args: path: the gradients along the path, of which start "scores" and the first prices are made; None without them."""
         self.space, self.constraints, self.model, self.calibration, self.config = space, constraints, model, calibration, config
         self.ladder_steps = len(space.formats) - 1
         self.schedule = Schedule(steps=config.steps, level=config.level, hold=config.hold, rise=config.rise)
         self.expected = ExpectedCosts(space, constraints)
-        scores = np.zeros((len(space.decisions), len(space.pairs))) if path is None else pair_scores(space, path)
-        prices = shadow_prices(scores, constraints) if path is not None else np.zeros(len(constraints))
-        floor = 1e-3 * float(np.abs(scores).sum(0).max()) if path is not None else 1e-3
+        along = None if path is None else path()
+        scores = np.zeros((len(space.decisions), len(space.pairs))) if along is None else pair_scores(space, along)
+        prices = shadow_prices(scores, constraints) if along is not None else np.zeros(len(constraints))
+        floor = 1e-3 * float(np.abs(scores).sum(0).max()) if along is not None else 1e-3
         self.steering = Steering(config.steering, config.strength, constraints, prices, floor)
         self._members = decision_of_layer(space)
         self._element_bits = torch.tensor([element_bits(name) for name in space.formats], dtype=torch.float64)
-        offsets = self._start(path)
+        offsets = self._start(along)
         self.state = TrainingState(
             offsets=offsets,
             moments=(torch.zeros_like(offsets), torch.zeros_like(offsets)),
             prices=self.steering.prices,
-            gradient=torch.zeros(len(space.layers), 2, self.ladder_steps) if path is None else path.clone(),
+            secants=Secants.empty(len(space.layers), self.ladder_steps) if path is None else Secants(path.sums),
         )
         if config.steering == "lagrangian":
             self._land(self.schedule.sharpness(0))
@@ -141,7 +143,7 @@ class Training:
         per_layer = taken.expand(-1, 2, -1)[self._members]
         index = self.calibration.sample(config.batch_windows, config.seed, step)
         gradient, loss = degree_gradient(self.model, self.calibration, per_layer, index)
-        state.gradient = gradient if not step and config.start == "zero" else MEMORY * state.gradient + (1 - MEMORY) * gradient
+        state.secants.add(per_layer, gradient, weight=len(index), kept=MEMORY)
         taken.requires_grad_()
         spent = self.expected(taken)
         self.steering.pressure(spent).backward()
@@ -153,7 +155,7 @@ class Training:
             pull = pull * torch.where(state.offsets < 0, -1.0, 1.0)
         self._descend(pull, step)
         if config.steering == "lagrangian":
-            self.steering.follow(shadow_prices(pair_scores(self.space, state.gradient), self.constraints))
+            self.steering.follow(shadow_prices(pair_scores(self.space, state.secants()), self.constraints))
             state.prices = self.steering.prices
             self._land(self.schedule.sharpness(min(step + 1, config.steps - 1)))
         places = place_probabilities(taken.detach().double())

@@ -187,7 +187,7 @@ class _Hasher:
 
 
 def tensor_records(checkpoint: Checkpoint) -> Iterator[tuple[str, TensorRecord]]:
-    """Every tensor left in float under its name, and every weight under its float name. The next tensors are read while the last ones are hashed."""
+    """Every tensor left in float under its name, every weight under its float name; the next are read while the last are hashed."""
     begun = chain(
         ((tensor.name, _plain_record(tensor)) for tensor in checkpoint.plain()),
         ((weight.weight, _weight_record(weight)) for weight in checkpoint.quantized),

@@ -1,27 +1,34 @@
 """First order: each format is charged the loss's gradient times the change that it makes, and the knapsack chooses.
 
-AutoScheme (Intel auto-round) sums |g (x - Qx)| over the elements of weight and input. Where the gradient is taken matters more than
-anything else, so it is a setting, and the default is the one that measured strongest.
+AutoScheme (Intel auto-round) sums |g (x - Qx)| over the elements of weight and input, for each format with the model wholly in it: that is
+the default. Where the gradient is taken and whether signs cancel matter more than anything else, so both are settings; signed products
+along the path from the lowest format to the highest are the strongest measured, and what dMX starts from.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import torch
 
 from dmx.allocators.measured import cached_scores, exact, summed_over_layers
-from dmx.allocators.observed import QuantisedWeights, observe
+from dmx.allocators.observed import Observer, QuantisedWeights, observe
 from dmx.allocators.problem import Allocation, Problem, Scores
 from dmx.calibration import Calibration
 from dmx.errors import DmxError
 from dmx.quantisers import fake_quantize
 from dmx.text import TokenText
 
-#: point -> shares of the way from the ladder's lowest format to its highest at which gradients are taken and averaged
-POINTS = {"low": (0.0,), "middle": (0.5,), "high": (1.0,), "path": (0.1, 0.3, 0.5, 0.7, 0.9)}
+#: point -> shares of the way from the ladder's lowest format to its highest at which gradients are taken and averaged; "own": each format
+#: with the model wholly in it
+POINTS: Mapping[str, tuple[float, ...]] = MappingProxyType(
+    {"own": (), "low": (0.0,), "middle": (0.5,), "high": (1.0,), "path": (0.1, 0.3, 0.5, 0.7, 0.9)}
+)
 #: what is summed over the elements: the products' sizes, as AutoScheme does, or the products: the first-order term of the loss itself
 REDUCTIONS = ("abs", "signed")
-DEFAULTS = {"point": "path", "reduction": "signed"}
+DEFAULTS = {"point": "own", "reduction": "abs"}
 
 
 def allocate(problem: Problem) -> Allocation:
@@ -43,20 +50,30 @@ def measure(problem: Problem, text: TokenText, point: str, reduction: str) -> Sc
         product = gradient * (quantised - exact_value)
         return float((product.abs() if reduction == "abs" else product).sum(dtype=torch.float64))
 
-    def observer(i: int, x: torch.Tensor, operand: torch.Tensor, grad: torch.Tensor, grad_x: torch.Tensor) -> None:
-        grad_weight = grad.reshape(-1, grad.shape[-1]).t() @ operand.reshape(-1, operand.shape[-1])
-        for j, format in enumerate(space.formats):
-            charged[0, i, j] += charge(grad_weight, weights.float[i], weights.ladders[i][j])
-            charged[1, i, j] += charge(grad_x, x, fake_quantize(x, format, problem.policy))
+    def observer(formats: range) -> Observer:
+        def observe_linear(i: int, x: torch.Tensor, operand: torch.Tensor, grad: torch.Tensor, grad_x: torch.Tensor) -> None:
+            grad_weight = grad.reshape(-1, grad.shape[-1]).t() @ operand.reshape(-1, operand.shape[-1])
+            for j in formats:
+                charged[0, i, j] += charge(grad_weight, weights.float[i], weights.ladders[i][j])
+                charged[1, i, j] += charge(grad_x, x, fake_quantize(x, space.formats[j], problem.policy))
 
-    shares, every = POINTS[point], torch.arange(len(text.windows))
-    seen = 0
-    for k, share in enumerate(shares):
-        place = share * (len(space.formats) - 1)
+        return observe_linear
+
+    def look(place: float, formats: range, windows: torch.Tensor) -> None:
+        title = f"gradients at {place:g} on the ladder"
+        observe(calibration, weights, place, observer(formats), windows, progress=problem.progress, title=title)
+
+    every, count = torch.arange(len(text.windows)), len(space.formats)
+    if point == "own":
+        for j in range(count):
+            look(j, range(j, j + 1), every)
+        charged /= len(every)
+    else:
+        shares = POINTS[point]
         # Each place sees windows of its own, so that a way costs no more than a point; every window where there are too few.
-        part = every[k :: len(shares)] if len(every) >= len(shares) else every
-        seen += len(part)
-        observe(calibration, weights, place, observer, part, progress=problem.progress, title=f"gradients at {share:g} of the ladder")
-    charged /= seen
+        parts = [every[k :: len(shares)] if len(every) >= len(shares) else every for k in range(len(shares))]
+        for share, part in zip(shares, parts, strict=True):
+            look(share * (count - 1), range(count), part)
+        charged /= sum(map(len, parts))
     rungs = np.array([space.rungs(pair) for pair in range(len(space.pairs))])
     return summed_over_layers(space, charged[0][:, rungs[:, 0]] + charged[1][:, rungs[:, 1]])

@@ -11,8 +11,11 @@ import pytest
 pytest.importorskip("transformers")
 
 from dmx.budget import Budget, Scenario, constraints
+from dmx.calibration import Calibration
 from dmx.decisions import decision_space
-from dmx.refinement import _exchanges
+from dmx.refinement import MEASURED_AT_ONCE, Measure, _exchanges
+from dmx.relax import RelaxedModel
+from dmx.text import TokenText
 
 if TYPE_CHECKING:
     from dmx.models import LoadedModel
@@ -44,3 +47,31 @@ def test_there_is_no_exchange_where_nothing_is_foretold_to_gain(llama: LoadedMod
     limits = constraints([Budget.parse("bits=6", Scenario())], space, llama.shape)
     scores = np.ones((len(space.decisions), len(space.pairs)))
     assert not list(_exchanges(limits[0].costs.argmin(1), scores, limits))
+
+
+def test_what_is_plainly_worse_is_given_up_early_and_nothing_is_measured_twice(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = decision_space(llama, FORMATS)
+    linears = llama.linears
+    model = RelaxedModel({name: linears[name] for name in space.layers}, space.formats)
+    windows = text.windows[:16].repeat(3, 1)
+    calibration = Calibration(llama, TokenText(name="words", sha256=text.sha256, windows=windows), "ce")
+    low, high = (np.full(len(space.decisions), pair) for pair in (0, len(space.pairs) - 1))
+    seen: list[int] = []
+    losses = calibration.losses
+    monkeypatch.setattr(calibration, "losses", lambda index: (seen.append(len(index)), losses(index) + 10.0 * plainly[0])[1])
+    plainly = [0.0]
+    with model:
+        measure = Measure(space, model, calibration)
+        whole = measure(high)
+        assert sum(seen) == len(windows)
+        plainly[0] = 1.0
+        assert measure.is_better(low, high) == (False, MEASURED_AT_ONCE / len(windows))
+        assert sum(seen) == len(windows) + MEASURED_AT_ONCE
+        assert measure.is_better(low, high) == (False, MEASURED_AT_ONCE / len(windows))
+        assert sum(seen) == len(windows) + MEASURED_AT_ONCE
+        plainly[0] = 0.0
+        assert measure(high) == whole
+        better = Measure(space, model, calibration, {".".join(map(str, low)): [100.0] * len(windows)})
+        assert better.is_better(high, low) == (True, 1.0)

@@ -22,6 +22,7 @@ from dmx.models import load_model
 from dmx.search import search, search_text
 from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings
 from dmx.search_state import NOTES, SearchState
+from dmx.secants import Secants
 from mxsim.errors import MxsimError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def test_an_interrupted_search_gives_the_same_result(
     settings: dict[str, Any] = {"steps": 8, "batch_windows": 2} | ({"refine": 4} if preset == "default" else {})
     if where == "in refinement" and preset == "paper":
         settings |= {"refine": 4, "repair": True}
-    whole = search(llama, "bits=5", config=preset, text=text, folder=tmp_path / "whole", **settings)
+    whole = search(llama, "bits=6", config=preset, text=text, folder=tmp_path / "whole", **settings)
     save_training, save_measured, calls = SearchState.save_training, SearchState.save_measured, []
 
     def stop_training(self: SearchState, state: TrainingState) -> None:
@@ -141,11 +142,11 @@ def test_an_interrupted_search_gives_the_same_result(
     monkeypatch.setattr(SearchState, "save_training", stop_training)
     monkeypatch.setattr(SearchState, "save_measured", stop_measured)
     with pytest.raises(StoppedError):
-        search(llama, "bits=5", config=preset, text=text, folder=tmp_path / "cut", **settings)
+        search(llama, "bits=6", config=preset, text=text, folder=tmp_path / "cut", **settings)
     monkeypatch.setattr(SearchState, "save_training", save_training)
     monkeypatch.setattr(SearchState, "save_measured", save_measured)
     assert (tmp_path / "cut" / NOTES).is_file()
-    again = search(llama, "bits=5", config=preset, text=text, folder=tmp_path / "cut", **settings)
+    again = search(llama, "bits=6", config=preset, text=text, folder=tmp_path / "cut", **settings)
     assert layers_of(again) == layers_of(whole)
     assert {k: v for k, v in again.search.items() if k != "seconds"} == {k: v for k, v in whole.search.items() if k != "seconds"}
     assert (tmp_path / "cut" / "trajectory.json").read_text() == (tmp_path / "whole" / "trajectory.json").read_text()
@@ -176,7 +177,7 @@ def _state_of(model: LoadedModel) -> TrainingState:
         offsets=torch.zeros(shape),
         moments=(torch.zeros(shape), torch.zeros(shape)),
         prices=torch.zeros(1),
-        gradient=torch.zeros(*shape, 1),
+        secants=Secants.empty(shape[0], 1),
         step=1,
     )
 

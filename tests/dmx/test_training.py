@@ -16,6 +16,7 @@ from dmx.calibration import Calibration
 from dmx.decisions import decision_space
 from dmx.relax import RelaxedModel
 from dmx.search_config import SearchConfig, preset
+from dmx.secants import Secants
 from dmx.training import Training
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def training_of(model: LoadedModel, text: TokenText, config: SearchConfig, budge
 def test_a_start_from_scores_puts_high_what_saves_most(llama: LoadedModel, text: TokenText) -> None:
     shape = (len(llama.linears), 2, 1)
     path = -torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    training = training_of(llama, text, SearchConfig(steps=4), path=path)
+    seen = Secants.empty(*shape[::2])
+    seen.add(torch.full(shape, 0.5), path)
+    training = training_of(llama, text, SearchConfig(steps=4), path=seen)
     space, offsets = training.space, training.state.offsets
     assert offsets.dtype == torch.float32
     assert offsets.shape == (len(space.decisions), 2)
