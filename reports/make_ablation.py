@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ from tqdm import tqdm
 
 import dmx
 from dmx.evaluation import report_text
+from mxsim.assignment import Assignment
+from reports.tables import write_table
 
 BUDGET = "bits=5"
 TOKENS = 16384
@@ -41,29 +41,30 @@ def main() -> None:
     asked = parser.parse_args()
     model = dmx.load_model(None)
     report = report_text(model, None).first(WINDOWS)
-    rows: list[dict[str, Any]] = []
+    rows: list[list[str]] = []
+
+    def row(name: str, loss: str, found: Assignment, exchanges: int, start: float) -> list[str]:
+        seconds = time.perf_counter() - start
+        perplexity = dmx.evaluate(model, found, text=report, kl=False)["perplexity"]
+        return [name, loss, f"{perplexity:.4f}", f"{(found.achieved or {})['bits']:.3f}", f"{exchanges}", f"{seconds:.0f}"]
+
+    start = time.perf_counter()
+    alone = dmx.allocate(model, "first_order", BUDGET, apart=True, tokens=TOKENS, point="path", reduction="signed")
+    rows.append(row("scores along the path and a knapsack, no search", "-", alone, 0, start))
     for name, (preset, changed) in tqdm(VARIANTS.items(), desc="variants", unit="search"):
         start = time.perf_counter()
         found = dmx.search(model, BUDGET, config=preset, tokens=TOKENS, **changed)
-        told = found.search
-        rows.append(
-            {
-                "name": name,
-                "loss": told.get("loss_after_refinement", told["loss_after_repair"]),
-                "perplexity": dmx.evaluate(model, found, text=report, kl=False)["perplexity"],
-                "bits": found.achieved["bits"],
-                "exchanges": told.get("exchanges", 0),
-                "seconds": time.perf_counter() - start,
-            }
+        told = found.search or {}
+        loss = told.get("loss_after_refinement", told.get("loss_after_repair"))
+        rows.append(row(name, f"{loss:.5f}", found, told.get("exchanges", 0), start))
+        write_table(
+            asked.output,
+            title="What each of our changes is worth",
+            about=f"Embedded model, MXFP4/MXFP8, budget {BUDGET}, seed 0, {TOKENS} tokens searched, {report.scored_tokens} reported. "
+            "Losses of KL runs are divergences and not comparable with the others.",
+            head=["search", "loss on the search text", "perplexity on the report text", "bits spent", "exchanges", "seconds"],
+            rows=rows,
         )
-        about = (
-            f"Embedded model, MXFP4/MXFP8, budget {BUDGET}, seed 0, {TOKENS} tokens searched, {report.scored_tokens} reported. "
-            "Losses of KL runs are divergences and not comparable with the others."
-        )
-        content = {"about": about, "command": "python -m reports.make_ablation -o ablation.json", "rows": rows}
-        part = asked.output.with_suffix(".part")
-        part.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        os.replace(part, asked.output)
 
 
 if __name__ == "__main__":

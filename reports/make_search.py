@@ -10,10 +10,10 @@ import os
 import statistics
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from analysis.records import Record, Results, read_results
 from benchmarks.timing import markdown
+from reports import tables
 
 REPORT = Path(__file__).parent / "search.md"
 OURS = "dmx"
@@ -24,9 +24,11 @@ HEAD = """# The search against its baselines
 Made by `python -m reports.make_search` from the records of the sweeps below; each record holds its own specification, hashes and versions.
 Perplexity: non-overlapping windows, no special tokens, the first token of each window not scored. Every method has the same model, search
 text, choices (weight and input formats apart, except where said) and budget; a budget is an upper bound that none exceeds. Median over
-seeds, which draw the search's windows; the range in brackets where there are several. `dmx_paper` is the published method without its
-learned rotations.
+seeds, which draw the search's windows; the range in brackets where there are several. `first_order` is AutoScheme's form, `fisher`
+ModelOpt's, `kl` the paper's baseline; `dmx_paper` is the published method without its learned rotations.
 """
+#: Written by hand at the end of the report, and kept.
+BY_HAND = "## What is not here"
 
 
 def budget_of(record: Record) -> str:
@@ -102,35 +104,18 @@ def cell(records: list[Record], best: float) -> str:
     return f"**{text}**" if middle <= best else text
 
 
-def ablation(folder: str) -> str:
-    """Each switch of the search turned alone: the loss on the search text and the perplexity on the report text."""
-    import json
-
-    content: dict[str, Any] = json.loads(Path(folder).read_text(encoding="utf-8"))
-    rows = [
-        [
-            row["name"],
-            f"{row['loss']:.5f}",
-            f"{row['perplexity']:.4f}",
-            f"{row['bits']:.3f}",
-            f"{row['exchanges']}",
-            f"{row['seconds']:.0f}",
-        ]
-        for row in content["rows"]
-    ]
-    told = f"\n## What each of our changes is worth\n\n{content['about']} Command: `{content['command']}`.\n"
-    head = ["search", "loss on the search text", "perplexity on the report text", "bits spent", "exchanges", "seconds"]
-    return "\n".join([told, markdown(head, rows), ""])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+")
-    parser.add_argument("--ablation", help="what python -m reports.make_ablation wrote")
+    parser.add_argument(
+        "--table", action="append", default=[], help="what make_ablation, make_cost_aware or make_unit_quality wrote; repeatable"
+    )
     asked = parser.parse_args()
     parts = [HEAD, *(section(read_results(folder)) for folder in asked.folders)]
-    if asked.ablation:
-        parts.append(ablation(asked.ablation))
+    parts += [tables.section(path) for path in asked.table]
+    before = REPORT.read_text(encoding="utf-8") if REPORT.exists() else ""
+    if BY_HAND in before:
+        parts.append(before[before.index(BY_HAND) :])
     temporary = REPORT.with_suffix(".part")
     temporary.write_text("\n".join(parts), encoding="utf-8")
     os.replace(temporary, REPORT)

@@ -1,0 +1,56 @@
+"""`python -m reports.make_unit_quality SWEEP [--model MODEL --text FILE] -o FILE`: a sweep's assignments through units, in perplexity."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+import dmx
+from analysis.records import read_results
+from dmx.evaluation import report_text
+from mxsim.assignment import Assignment
+from reports.tables import write_table
+
+UNITS = ("nvidia_blackwell", "mx_fp32_chain")
+TOKENS = 16384
+METHOD = "dmx"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sweep")
+    parser.add_argument("--model", help="the sweep's; left out, the embedded model")
+    parser.add_argument("--text", help="reported on; left out, the embedded model's own")
+    parser.add_argument("--part", default="all", help="all, first or second: the half of the text")
+    parser.add_argument("--window", type=int)
+    parser.add_argument("-o", "--output", required=True, type=Path)
+    asked = parser.parse_args()
+    model = dmx.load_model(asked.model)
+    text = report_text(model, asked.text, part=asked.part, context=asked.window)
+    text = text.first(max(1, TOKENS // text.windows.shape[1]))
+    records = [r for r in read_results(asked.sweep).records if r.method == METHOD and r.seed == 0]
+    rows = []
+    for record in tqdm(sorted(records, key=lambda r: r.achieved["bits"] or 0), desc="assignments", unit="assignment"):
+        assignment = Assignment.from_json(record.assignment)
+        cells = []
+        for unit in UNITS:
+            found = dmx.evaluate(model, assignment, text=text, unit=unit, kl=False)
+            beside = found["fake_quantisation"]
+            if not cells:
+                cells.append(f"{beside['perplexity']:.6f}")
+            cells += [f"{found['perplexity']:.6f}", f"{beside['relative_difference_of_outputs']:.1e}"]
+        rows.append([record.specification["budget"]["text"], *cells])
+        write_table(
+            asked.output,
+            title=f"{model.name}: the found assignments through units",
+            about=f"{text.scored_tokens} tokens scored, the same in each column; each assigned linear's outputs are the unit's own bits. "
+            "Differences are those of a linear's outputs from fake quantisation's in float32, as a share of their size.",
+            head=["budget", "fake quantisation", *(cell for unit in UNITS for cell in (unit, "difference"))],
+            rows=rows,
+        )
+
+
+if __name__ == "__main__":
+    main()
