@@ -1,7 +1,7 @@
 """The blocks every library is run on, and the file that keeps what it made of them. numpy only.
 
-`python inputs.py` writes inputs.npz; the make_<library>.py scripts read that file, so that no random generator's
-version matters afterwards. Keys, with D in float32, bfloat16, float16 (values are stored as their bits):
+`python inputs.py` writes inputs.npz, `python inputs.py SEED` one of other random blocks; the make_<library>.py scripts
+read that file, so that no random generator's version matters afterwards. Keys, with D in float32, bfloat16, float16 (values are stored as their bits):
 
     D/values        (rows, 128)  MX input, four blocks of 32 to a row
     D/section       (rows,)      index into the names of SECTIONS: what the row is for
@@ -10,6 +10,7 @@ version matters afterwards. Keys, with D in float32, bfloat16, float16 (values a
 
 import json
 import platform
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -192,8 +193,8 @@ def nvfp4_tensors(dtype: str, rng: np.random.Generator) -> np.ndarray:
     return np.stack(tensors)
 
 
-def build() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(2024)
+def build(seed: int = 2024) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
     for dtype in MBITS:
         parts = {
@@ -240,4 +241,4 @@ def save(library: str, golden: dict[str, np.ndarray], **provenance: object) -> N
 
 
 if __name__ == "__main__":
-    np.savez_compressed(HERE / "inputs.npz", **build())
+    np.savez_compressed(HERE / "inputs.npz", **build(*map(int, sys.argv[1:2])))
