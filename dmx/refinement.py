@@ -110,6 +110,7 @@ def refine(
         desc="refine",
         unit="text",
         disable=not progress,
+        leave=None,
         bar_format="{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]",
     )
     left, rounds, seen = float(measurements), 0, Secants(secants.sums)

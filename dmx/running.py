@@ -33,11 +33,11 @@ from mxsim.workload import Phase, build_workload
 SEARCHES = {"dmx": "default", "dmx_paper": "paper"}
 
 
-def record_of(run: Run, folder: Path) -> dict[str, Any]:
-    """Do a run. Whatever goes wrong with its input becomes a record that says so."""
+def record_of(run: Run, folder: Path, *, progress: bool = False) -> dict[str, Any]:
+    """Do a run. Whatever goes wrong with its input becomes a record that says so. Args: progress: show bars of its own."""
     head = {"schema": SCHEMA, "key": run.key, "specification": dict(run.specification), "environment": environment()}
     try:
-        body = _done(run, folder)
+        body = _done(run, folder, progress)
     except Exception as error:  # a sweep goes on whatever one run meets; the record keeps the error
         known = isinstance(error, DmxError | MxsimError)
         told = {"type": type(error).__name__, "message": str(error), "traceback": None if known else traceback.format_exc()}
@@ -79,14 +79,14 @@ def report_tokens(run: Run) -> TokenText:
     return text.first(settings["report_windows"])
 
 
-def _done(run: Run, folder: Path) -> dict[str, Any]:
+def _done(run: Run, folder: Path, progress: bool) -> dict[str, Any]:
     asked = run.specification
     model = _model(run.places["model"])
     if model.sha256 != asked["model"]["sha256"]:
         raise DmxError(f"model {model.name!r} is not the one the sweep was made for: its bytes changed; start a new sweep folder")
     scenario = scenario_of(asked["settings"]["scenario"])
     started = time.perf_counter()
-    assignment, trajectory = _assignment(run, model, scenario, folder)
+    assignment, trajectory = _assignment(run, model, scenario, folder, progress)
     searched = time.perf_counter()
     tasks = {name: run.places.get(f"task:{name}") or name for name in asked["settings"]["tasks"]}
     quality = evaluate(
@@ -95,6 +95,7 @@ def _done(run: Run, folder: Path) -> dict[str, Any]:
         text=report_tokens(run),
         tasks=tuple(tasks.values()),
         task_limit=asked["settings"]["task_limit"],
+        progress=progress,
     )
     evaluated = time.perf_counter()
     spent = achieved(assignment or _wide(model), model.shape, scenario)
@@ -117,7 +118,9 @@ def _wide(model: LoadedModel) -> Assignment:
     return Assignment.uniform(model.linears, "bf16")
 
 
-def _assignment(run: Run, model: LoadedModel, scenario: Scenario, folder: Path) -> tuple[Assignment | None, dict[str, Any] | None]:
+def _assignment(
+    run: Run, model: LoadedModel, scenario: Scenario, folder: Path, progress: bool
+) -> tuple[Assignment | None, dict[str, Any] | None]:
     asked, settings = run.specification, run.specification["settings"]
     method, formats = asked["method"], tuple(asked["formats"])
     if method == "float":
@@ -129,7 +132,13 @@ def _assignment(run: Run, model: LoadedModel, scenario: Scenario, folder: Path) 
         work = folder / "work" / run.key
         changed = {"formats": formats, "policy": asked["policy"], "seed": asked["seed"], "tie": asked["tie"], "apart": asked["apart"]}
         assignment = search(
-            model, budget, config=SEARCHES[method], text=search_tokens(run), folder=work, **{**changed, **settings["search"]}
+            model,
+            budget,
+            config=SEARCHES[method],
+            text=search_tokens(run),
+            folder=work,
+            progress=progress,
+            **{**changed, **settings["search"]},
         )
         trajectory = work / TRAJECTORY_FILE
         found = json.loads(trajectory.read_text(encoding="utf-8")) if trajectory.is_file() else None
@@ -146,6 +155,7 @@ def _assignment(run: Run, model: LoadedModel, scenario: Scenario, folder: Path) 
         tokens=settings["tokens"],
         seed=asked["seed"],
         cache=folder / "scores",
+        progress=progress,
     )
     return assignment, None
 

@@ -150,10 +150,19 @@ def run_sweep(
     os.replace(part, top / "sweep.json")
     waiting = [run for run in runs if not is_done(top, run.key)]
     failed, best = [], ""
-    bar = tqdm(total=len(runs), initial=len(runs) - len(waiting), desc="sweep", unit="run", disable=not progress)
     lowest = float("inf")
-    for run, record in engine(engine_name, workers=workers, address=address).do(waiting, top):
+    left = [run.label for run in waiting]
+    bar = tqdm(total=len(runs), initial=len(runs) - len(waiting), desc="sweep", unit="run", disable=not progress)
+
+    def tell() -> None:
+        """What runs now, as far as that is known here, and the best so far."""
+        now = f"now {', '.join(left[:workers])}" if left and engine_name == "local" else f"{len(left)} left"
+        bar.set_postfix_str(f"{now}; lowest perplexity {best}" if best else now)
+
+    tell()
+    for run, record in engine(engine_name, workers=workers, address=address).do(waiting, top, progress=progress):
         write_record(top, record)
+        left.remove(run.label)
         bar.update()
         if record["status"] != DONE:
             failed.append(f"{run.label}: {record['error']['message']}")
@@ -161,7 +170,7 @@ def run_sweep(
         elif record["specification"]["budget"] and record["quality"]["perplexity"] < lowest:
             lowest = record["quality"]["perplexity"]
             best = f"{run.label}: {lowest:.4g}"
-        bar.set_postfix_str(f"last {run.label}; lowest perplexity {best}" if best else f"last {run.label}")
+        tell()
     bar.close()
     return {
         "runs": len(runs),

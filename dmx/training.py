@@ -124,7 +124,13 @@ class Training:
         state, config = self.state, self.config
         self.steering.prices = state.prices
         bar = tqdm(
-            range(state.step, config.steps), desc="search", unit="step", disable=not progress, initial=state.step, total=config.steps
+            range(state.step, config.steps),
+            desc="search",
+            unit="step",
+            disable=not progress,
+            initial=state.step,
+            total=config.steps,
+            leave=None,  # inside another bar it goes when it is done
         )
         for step in bar:
             self._step(step)

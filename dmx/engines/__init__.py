@@ -13,9 +13,9 @@ ENGINES = ("local", "ray")
 
 
 class Engine(Protocol):
-    """Does runs in any order, and gives each back with its record as it ends."""
+    """Does runs, begun in their order, and gives each back with its record as it ends; may show bars of its own for what runs."""
 
-    def do(self, runs: Sequence[Run], folder: Path) -> Iterator[tuple[Run, dict[str, Any]]]: ...
+    def do(self, runs: Sequence[Run], folder: Path, *, progress: bool) -> Iterator[tuple[Run, dict[str, Any]]]: ...
 
 
 def engine(name: str, *, workers: int = 1, address: str | None = None) -> Engine:

@@ -21,12 +21,12 @@ class LocalEngine:
             raise DmxError(f"{workers} workers: pass at least 1")
         self.workers = workers
 
-    def do(self, runs: Sequence[Run], folder: Path) -> Iterator[tuple[Run, dict[str, Any]]]:
+    def do(self, runs: Sequence[Run], folder: Path, *, progress: bool = False) -> Iterator[tuple[Run, dict[str, Any]]]:
         if self.workers == 1 or len(runs) < 2:
             from dmx.running import record_of
 
             for run in runs:
-                yield run, record_of(run, folder)
+                yield run, record_of(run, folder, progress=progress)
             return
         threads = max(1, (os.cpu_count() or 1) // self.workers)
         context = multiprocessing.get_context("spawn")

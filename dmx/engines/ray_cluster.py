@@ -24,7 +24,7 @@ class RayEngine:
             raise DmxError("engine ray is not installed: pip install 'mxsim[ray]', or use --engine local") from error
         self.address = address
 
-    def do(self, runs: Sequence[Run], folder: Path) -> Iterator[tuple[Run, dict[str, Any]]]:
+    def do(self, runs: Sequence[Run], folder: Path, *, progress: bool = False) -> Iterator[tuple[Run, dict[str, Any]]]:
         ray = self.ray
         if not ray.is_initialized():
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")

@@ -39,9 +39,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     did: list[str] = []
     do = running._done
 
-    def done(run: Run, folder: Path) -> dict[str, Any]:
+    def done(run: Run, folder: Path, progress: bool) -> dict[str, Any]:
         did.append(run.label)
-        return do(run, folder)
+        return do(run, folder, progress)
 
     monkeypatch.setattr(running, "_done", done)
     return did

@@ -1,7 +1,8 @@
 """The blocks every library is run on, and the file that keeps what it made of them. numpy only.
 
 `python inputs.py` writes inputs.npz, `python inputs.py SEED` one of other random blocks; the make_<library>.py scripts
-read that file, so that no random generator's version matters afterwards. Keys, with D in float32, bfloat16, float16 (values are stored as their bits):
+read that file, so that no random generator's version matters afterwards. Keys, with D in float32, bfloat16, float16
+(values are stored as their bits):
 
     D/values        (rows, 128)  MX input, four blocks of 32 to a row
     D/section       (rows,)      index into the names of SECTIONS: what the row is for
