@@ -30,11 +30,11 @@ pareto: $(READY) ## the main job: sweep, fronts, export, validation, page; MODEL
 	$(BIN)/python -m analysis job $(if $(CONFIG),--config '$(CONFIG)') $(if $(MODEL),--model '$(MODEL)') $(if $(TEXT),--text '$(TEXT)') $(if $(OUT),-o '$(OUT)')
 
 cluster: $(READY) ## a sweep on a Ray cluster of two nodes on this machine, one of them killed
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[ray]' --no-build-isolation
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	$(BIN)/python -m pytest -m cluster -rA tests/dmx/engines
 
 bench: $(READY) ## speed as ratios against peers and limits, into reports/benchmarks.md
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[bench]' --no-build-isolation 2>/dev/null || echo 'peers could not be installed: measured without' >&2
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]' 2>/dev/null || echo 'peers could not be installed: measured without' >&2
 	$(BIN)/python -m benchmarks
 
 exactness: $(READY) ## regenerate reports/exactness.md

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 HERE = Path(__file__).parent
 REPORT = HERE.parent / "reports" / "benchmarks.md"
-SUBJECTS = ("conversion", "units", "costing", "search", "validation", "start")
+SUBJECTS = ("conversion", "memory", "units", "costing", "search", "validation", "start")
 
 
 def processor() -> str:

@@ -11,12 +11,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.resident import MebibytesHeld
 from benchmarks.timing import markdown, ratio, turns
 from dmx.decisions import decision_space
 from dmx.models import LoadedModel, load_model
@@ -130,17 +130,11 @@ def peak_mebibytes(name: str, kind: str) -> float:
 def measure_peak(name: str, kind: str) -> float:
     """MiB that model, formats' copies and steps hold at their highest, beyond the libraries: Linux's own count of the resident set."""
     load_model(None)
-    before = status_mebibytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
+    highest = MebibytesHeld()
     step = stepper(name, kind)
     for _ in range(3):
         step()
-    return status_mebibytes("VmHWM") - before
-
-
-def status_mebibytes(key: str) -> float:
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) / 1024
+    return highest()
 
 
 def main() -> None:
