@@ -25,12 +25,15 @@ def main() -> None:
     parser.add_argument("--text", help="reported on; left out, the embedded model's own")
     parser.add_argument("--part", default="all", help="all, first or second: the half of the text")
     parser.add_argument("--window", type=int)
+    parser.add_argument("--budgets", help="with commas between; left out, all of the sweep's")
     parser.add_argument("-o", "--output", required=True, type=Path)
     asked = parser.parse_args()
     model = dmx.load_model(asked.model)
     text = report_text(model, asked.text, part=asked.part, context=asked.window)
     text = text.first(max(1, TOKENS // text.windows.shape[1]))
-    records = [r for r in read_results(asked.sweep).records if r.method == METHOD and r.seed == 0]
+    records = [r for r in read_results(asked.sweep).records if r.method == METHOD and r.specification["seed"] == 0]
+    if asked.budgets:
+        records = [r for r in records if r.specification["budget"]["text"] in asked.budgets.split(",")]
     rows = []
     for record in tqdm(sorted(records, key=lambda r: r.achieved["bits"] or 0), desc="assignments", unit="assignment"):
         assignment = Assignment.from_json(record.assignment)
