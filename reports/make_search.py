@@ -19,6 +19,8 @@ REPORT = Path(__file__).parent / "search.md"
 OURS = "dmx"
 NEAR = 0.005  #: a method is as good as the best where its median lies within this share
 
+PICTURED = ["mxfp4_e2m1", "mxfp8_e4m3"]  #: the ladder whose front lies beside the report
+
 HEAD = """# The search against its baselines
 
 Made by `python -m reports.make_search` from the records of the sweeps below; each record holds its own specification, hashes and versions.
@@ -78,6 +80,11 @@ def section(results: Results) -> str:
         lines.append(
             f"dMX is lowest (ties counted) at {wins} of {compared} budgets, within 0.5 % of the lowest at {within}, "
             f"{100 * worst:.2f} % above it at worst.\n"
+        )
+    picture = REPORT.with_name(f"front_{first.model}.svg")
+    if picture.exists() and ladder(records) == PICTURED:
+        lines.append(
+            f"![Perplexity against average bits]({picture.name})\n\nDrawn by `python -m analysis pareto {command(first).split()[-1]}`.\n"
         )
     for problem in results.problems:
         lines.append(f"- not used: {problem}")

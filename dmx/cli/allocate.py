@@ -46,7 +46,9 @@ def command(
     assume: options.Assume = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE, a setting of the method: point=low|middle|high|path, reduction=abs|signed. Repeatable."),
+        typer.Option(
+            "--set", help="NAME=VALUE, a setting of the method: point=own|low|middle|high|path, reduction=abs|signed. Repeatable."
+        ),
     ] = None,
     cache: Annotated[
         Path | None, typer.Option("--cache", help="The folder that scores are kept in, for other budgets. [default: OUTPUT/cache]")
