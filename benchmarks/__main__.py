@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mxsim.files import renamed_when_whole
+
 HERE = Path(__file__).parent
 REPORT = HERE.parent / "reports" / "benchmarks.md"
 SUBJECTS = ("conversion", "memory", "units", "costing", "search", "validation", "start")
@@ -34,9 +36,8 @@ def main() -> None:
     machine = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
     shared = "The machine is shared with other work: every figure is a median over turns, and ratios are taken within a turn."
     head = f"# Speed\n\nMade by `make bench` on {machine}. {shared}"
-    temporary = REPORT.with_suffix(".part")
-    temporary.write_text("\n\n".join([head, *sections]) + "\n")
-    os.replace(temporary, REPORT)
+    with renamed_when_whole(REPORT) as part:
+        part.write_text("\n\n".join([head, *sections]) + "\n")
     print(REPORT.relative_to(HERE.parent))
 
 

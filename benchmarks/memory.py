@@ -15,8 +15,7 @@ from benchmarks.timing import markdown
 
 MIB = 256
 SHAPE = (MIB * 64, 4096)  #: float32
-
-
+#: operation -> what it does with an array in a format
 OPERATIONS: MappingProxyType[str, Callable[[np.ndarray, str], object]] = MappingProxyType(
     {
         "fake_quantize": lambda x, format: mxsim.fake_quantize(x, format),

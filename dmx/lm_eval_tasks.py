@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmx.errors import DmxError
+from dmx.loglikelihood import not_training
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,23 +50,20 @@ def score_harness_tasks(
                 "(its names: python -m lm_eval ls tasks)"
             )
     context = int(getattr(module.config, "max_position_embeddings", 2048))
-    training = module.training
-    module.eval()
     try:
-        model = HFLM(
-            pretrained=module,
-            tokenizer=tokenizer,
-            batch_size=max(1, batch_tokens // context),
-            device=str(next(module.parameters()).device),
-        )
-        outcome = simple_evaluate(model=model, tasks=list(found.values()), limit=limit, task_manager=manager, bootstrap_iters=0)
+        with not_training(module):
+            model = HFLM(
+                pretrained=module,
+                tokenizer=tokenizer,
+                batch_size=max(1, batch_tokens // context),
+                device=str(next(module.parameters()).device),
+            )
+            outcome = simple_evaluate(model=model, tasks=list(found.values()), limit=limit, task_manager=manager, bootstrap_iters=0)
     except (OSError, ConnectionError, ValueError) as error:
         raise DmxError(
             f"lm-evaluation-harness could not run {', '.join(names)}: {error}: "
             "its data sets come from the hub; where that cannot be reached give .jsonl files"
         ) from error
-    finally:
-        module.train(training)
     return {name: _score(task, outcome) for name, task in found.items()}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,17 @@ class _Request:
     scored: int  #: the last so many tokens
 
 
+@contextmanager
+def not_training(module: nn.Module) -> Iterator[None]:
+    """Dropout off for the time of the block."""
+    training = module.training
+    module.train(False)
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
 def loglikelihoods(
     module: nn.Module,
     tokenizer: Any,
@@ -54,20 +66,16 @@ def loglikelihoods(
     requests.sort(key=lambda request: (-len(request.tokens), request.tokens))
     found: list[Likelihood | None] = [None] * len(pairs)
     device = next(module.parameters()).device
-    training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode(), tqdm(total=len(pairs), unit="text", desc=label, disable=not progress, leave=False) as bar:
-            start = 0
-            while start < len(requests):
-                longest = len(requests[start].tokens)
-                batch = requests[start : start + max(1, batch_tokens // longest)]
-                for request, likelihood in zip(batch, _score(module, batch, device), strict=True):
-                    found[request.index] = likelihood
-                start += len(batch)
-                bar.update(len(batch))
-    finally:
-        module.train(training)
+    bar = tqdm(total=len(pairs), unit="text", desc=label, disable=not progress, leave=False)
+    with not_training(module), torch.inference_mode(), bar:
+        start = 0
+        while start < len(requests):
+            longest = len(requests[start].tokens)
+            batch = requests[start : start + max(1, batch_tokens // longest)]
+            for request, likelihood in zip(batch, _score(module, batch, device), strict=True):
+                found[request.index] = likelihood
+            start += len(batch)
+            bar.update(len(batch))
     return [likelihood for likelihood in found if likelihood is not None]
 
 

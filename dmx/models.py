@@ -122,7 +122,7 @@ def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedM
 
 
 def _describe(module: nn.Module, tokenizer: Any, name: str, source: str, stored: dict[str, torch.dtype]) -> LoadedModel:
-    module.eval()
+    module.train(False)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     config = getattr(module, "config", None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ from typing import Any
 import dmx
 import mxsim
 from dmx.errors import DmxError
+from mxsim.files import renamed_when_whole
 
 SCHEMA = 1
 DONE, FAILED = "done", "failed"
@@ -67,9 +67,8 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> Path:
     """Write a record whole or not at all: under a name of its own, then renamed."""
     path = record_path(folder, record["key"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(record, indent=1, allow_nan=True) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with renamed_when_whole(path) as part:
+        part.write_text(json.dumps(record, indent=1, allow_nan=True) + "\n", encoding="utf-8")
     return path
 
 

@@ -45,10 +45,13 @@ class Measure:
         """The mean loss per token of a choice."""
         return math.fsum(self._losses(choice, len(self.batches))) / len(self.calibration.windows)
 
-    def is_better(self, choice: Choice, than: Choice) -> tuple[bool, float]:
-        """Whether the loss is lower by more than its standard error over the windows: what less would be, other text may undo.
+    def is_better(self, choice: Choice, than: Choice) -> bool:
+        """Whether the loss is lower by more than its standard error over the windows: what less would be, other text may undo."""
+        return self.race(choice, than)[0]
 
-        Given up as soon as the windows measured so far say that it is higher by as much.
+    def race(self, choice: Choice, than: Choice) -> tuple[bool, float]:
+        """is_better, given up as soon as the windows measured so far say that the loss is higher by as much.
+
         Returns: that, and the share of the text looked at.
         """
         for batches in range(1, len(self.batches) + 1):
@@ -119,9 +122,11 @@ def refine(
         rounds += 1
         _look_near(seen, choice, space, model, calibration, 2 * batch_windows, seed + 7919 * rounds)
         promising = (trial for trial in _exchanges(choice, pair_scores(space, seen()), constraints) if trial.tobytes() not in tried)
-        trial = None
-        for trial in islice(promising, TRIALS):
-            is_better, share = measure.is_better(trial, choice)
+        trials = list(islice(promising, TRIALS))
+        if not trials:
+            break
+        for trial in trials:
+            is_better, share = measure.race(trial, choice)
             tried.add(trial.tobytes())
             left -= share
             bar.update(min(share, bar.total - bar.n))
@@ -132,8 +137,6 @@ def refine(
                 bar.set_postfix(loss=f"{measure(choice):.5f}", exchanges=exchanges)
             if is_better or left <= 0:
                 break
-        if trial is None:
-            break
     bar.close()
     return choice, exchanges
 

@@ -232,7 +232,7 @@ class _Search:
             candidates["hardened as it was"] = hardened
         best = next(iter(candidates))
         for name, candidate in candidates.items():
-            if measure.is_better(candidate, candidates[best])[0]:
+            if measure.is_better(candidate, candidates[best]):
                 best = name
         self.state.save_measured()
         return candidates[best], best

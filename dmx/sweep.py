@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +20,7 @@ from dmx.models import load_model
 from dmx.records import DONE, Run, code_sha256, is_done, read_record, record_path, write_record
 from dmx.running import SEARCHES, default_settings, report_tokens, search_tokens
 from mxsim.errors import unknown_name
+from mxsim.files import renamed_when_whole
 from mxsim.version import VERSION
 
 ALL_METHODS = (*METHODS, *SEARCHES)
@@ -145,9 +145,8 @@ def run_sweep(
     top.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     runs = runs_of(sweep)
-    part = top / "sweep.json.part"
-    part.write_text(json.dumps(sweep.to_json(), indent=1) + "\n", encoding="utf-8")
-    os.replace(part, top / "sweep.json")
+    with renamed_when_whole(top / "sweep.json") as part:
+        part.write_text(json.dumps(sweep.to_json(), indent=1) + "\n", encoding="utf-8")
     waiting = [run for run in runs if not is_done(top, run.key)]
     failed, best = [], ""
     lowest = float("inf")

@@ -42,6 +42,10 @@ def texts(model: dmx.LoadedModel, path: str | None, window: int) -> tuple[TokenT
     return searched, reported.first(WINDOWS)
 
 
+def energy(picojoules: float) -> str:
+    return f"{1e-9 * picojoules:.4g} mJ" if picojoules >= 1e9 else f"{1e-6 * picojoules:.4g} uJ"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", nargs="?")
@@ -76,7 +80,7 @@ def main() -> None:
                 pairs.append((cost, achieved(assignment, None, scenario)["bits"] or 0.0, spent["bits"] or 0.0, perplexity, below))
                 bar.update()
             cost, ours, theirs, before, after = (statistics.median(values) for values in zip(*pairs, strict=True))
-            shown = f"{1e6 * cost:.4g} us" if kind == "latency" else f"{1e-6 * cost:.4g} uJ"
+            shown = f"{1e6 * cost:.4g} us" if kind == "latency" else energy(cost)
             rows.append(
                 [
                     bits,

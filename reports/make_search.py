@@ -6,13 +6,13 @@ Every number is read from records that `dmx sweep` wrote; the commands are those
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 from collections import defaultdict
 from pathlib import Path
 
 from analysis.records import Record, Results, read_results
 from benchmarks.timing import markdown
+from mxsim.files import renamed_when_whole
 from reports import tables
 
 REPORT = Path(__file__).parent / "search.md"
@@ -25,8 +25,9 @@ HEAD = """# The search against its baselines
 
 Made by `python -m reports.make_search` from the records of the sweeps below; each record holds its own specification, hashes and versions.
 Perplexity: non-overlapping windows, no special tokens, the first token of each window not scored. Every method has the same model, search
-text, choices (weight and input formats apart, except where said) and budget; a budget is an upper bound that none exceeds. Median over
-seeds, which draw the search's windows; the range in brackets where there are several. `first_order` is AutoScheme's form, `fisher`
+text, number of tokens, choices (weight and input formats apart, except where said) and budget; a budget is an upper bound that none exceeds.
+Median over seeds, the range in brackets where there are several: a seed draws a baseline's windows from the text, and dMX's batches from
+windows that are evenly spread over it. `first_order` is AutoScheme's form, `fisher`
 ModelOpt's, `kl` the paper's baseline; `dmx_paper` is the published method without its learned rotations.
 """
 #: Written by hand at the end of the report, and kept.
@@ -123,9 +124,8 @@ def main() -> None:
     before = REPORT.read_text(encoding="utf-8") if REPORT.exists() else ""
     if BY_HAND in before:
         parts.append(before[before.index(BY_HAND) :])
-    temporary = REPORT.with_suffix(".part")
-    temporary.write_text("\n".join(parts), encoding="utf-8")
-    os.replace(temporary, REPORT)
+    with renamed_when_whole(REPORT) as part:
+        part.write_text("\n".join(parts), encoding="utf-8")
     print(REPORT.name)
 
 

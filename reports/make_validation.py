@@ -33,6 +33,7 @@ from dmx.models import load_model  # noqa: E402
 from mxsim.assignment import Assignment  # noqa: E402
 from mxsim.checkpoints import open_checkpoint  # noqa: E402
 from mxsim.errors import MxsimError  # noqa: E402
+from mxsim.files import renamed_when_whole  # noqa: E402
 from mxsim.manifest import MANIFEST  # noqa: E402
 from mxsim.storage_formats import WIDE_PAIR, FormatPair  # noqa: E402
 from mxsim.validation import validate  # noqa: E402
@@ -221,9 +222,8 @@ def main() -> int:
         parts += ["## Speed", benchmark.text(*benchmark.rows(arguments.gigabytes, arguments.parameters, rounds=1))]
     if missed:
         parts.append("Not found: " + "; ".join(missed[:20]))
-    temporary = REPORT.with_suffix(".part")
-    temporary.write_text("\n\n".join(parts) + "\n")
-    os.replace(temporary, REPORT)
+    with renamed_when_whole(REPORT) as part:
+        part.write_text("\n\n".join(parts) + "\n")
     print(REPORT.relative_to(ROOT))
     right = not missed and same and all(equal for _, equal in recomputed) and all(row[5] == "every bit" for row in exports)
     return 0 if right else 1

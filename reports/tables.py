@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import markdown
+from mxsim.files import renamed_when_whole
 
 
 def write_table(path: Path, *, title: str, about: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -23,9 +23,8 @@ def write_table(path: Path, *, title: str, about: str, head: Sequence[str], rows
         "head": list(head),
         "rows": [list(row) for row in rows],
     }
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(part, path)
+    with renamed_when_whole(path) as part:
+        part.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def section(path: str | Path) -> str:

@@ -19,13 +19,12 @@ from dmx.allocators.problem import Allocation, Problem, Scores
 from dmx.calibration import Calibration
 from dmx.errors import DmxError
 from dmx.quantisers import fake_quantize
+from dmx.scores import PATH
 from dmx.text import TokenText
 
 #: point -> shares of the way from the ladder's lowest format to its highest at which gradients are taken and averaged; "own": each format
 #: with the model wholly in it
-POINTS: Mapping[str, tuple[float, ...]] = MappingProxyType(
-    {"own": (), "low": (0.0,), "middle": (0.5,), "high": (1.0,), "path": (0.1, 0.3, 0.5, 0.7, 0.9)}
-)
+POINTS: Mapping[str, tuple[float, ...]] = MappingProxyType({"own": (), "low": (0.0,), "middle": (0.5,), "high": (1.0,), "path": PATH})
 #: what is summed over the elements: the products' sizes, as AutoScheme does, or the products: the first-order term of the loss itself
 REDUCTIONS = ("abs", "signed")
 DEFAULTS = {"point": "own", "reduction": "abs"}

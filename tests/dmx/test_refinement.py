@@ -67,11 +67,11 @@ def test_what_is_plainly_worse_is_given_up_early_and_nothing_is_measured_twice(
         whole = measure(high)
         assert sum(seen) == len(windows)
         plainly[0] = 1.0
-        assert measure.is_better(low, high) == (False, MEASURED_AT_ONCE / len(windows))
+        assert measure.race(low, high) == (False, MEASURED_AT_ONCE / len(windows))
         assert sum(seen) == len(windows) + MEASURED_AT_ONCE
-        assert measure.is_better(low, high) == (False, MEASURED_AT_ONCE / len(windows))
+        assert measure.race(low, high) == (False, MEASURED_AT_ONCE / len(windows))
         assert sum(seen) == len(windows) + MEASURED_AT_ONCE
         plainly[0] = 0.0
         assert measure(high) == whole
         better = Measure(space, model, calibration, {".".join(map(str, low)): [100.0] * len(windows)})
-        assert better.is_better(high, low) == (True, 1.0)
+        assert better.race(high, low) == (True, 1.0)

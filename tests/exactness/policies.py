@@ -55,7 +55,7 @@ FLOOR = "its rounding floor truncates numbers just below a power of two in the b
 class Case:
     """What one library made of one dtype in one format and mode."""
 
-    library: str
+    producer: str  #: one of LIBRARIES
     dtype: str
     format: str
     mode: str  #: "" for microxcaling's scales, which its rounding does not touch
@@ -67,9 +67,9 @@ class Case:
     @property
     def arguments(self) -> dict[str, Any]:
         """What the mode is to mxsim.quantize."""
-        renamed = ARGUMENTS.get(self.library, {}).get(self.mode)
+        renamed = ARGUMENTS.get(self.producer, {}).get(self.mode)
         rule = self.mode if self.mode in ("floor", "ceil", "rceil", "even") else None
-        return {"policy": self.library, **({"scale_rule": rule} if renamed is None else renamed)}
+        return {"policy": self.producer, **({"scale_rule": rule} if renamed is None else renamed)}
 
 
 @lru_cache(maxsize=4)
@@ -92,7 +92,7 @@ def cases_of(library: str) -> list[Case]:
     cases = []
     for key in keys:
         dtype, format, *mode = key.split("/")
-        cases.append(Case(library=library, dtype=dtype, format=format, mode=mode[0] if mode else ""))
+        cases.append(Case(producer=library, dtype=dtype, format=format, mode=mode[0] if mode else ""))
     return [case for case in cases if (library, case.mode) not in NOT_REPRODUCED]
 
 
@@ -133,27 +133,27 @@ def floored_too_high(quantized: mxsim.MXTensor, x: npt.NDArray[Any]) -> npt.NDAr
 
 def scale_bytes_elsewhere(case: Case, scales: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Where mxsim's scale byte stands for the values that the library gives, and the byte that the library computes does not."""
-    if case.format not in FAKE_ONLY.get(case.library, ()):
+    if case.format not in FAKE_ONLY.get(case.producer, ()):
         return np.zeros(scales.shape, np.bool_)
     lowest = 7 if case.format == "mxint8" else 0
-    return (scales == 255) | ((scales <= lowest) & (case.library == "quark"))
+    return (scales == 255) | ((scales <= lowest) & (case.producer == "quark"))
 
 
 def block_comparisons(case: Case) -> Iterator[Comparison]:
     """The scales, and the codes or values, of the blocks of an MX format."""
-    golden, reference = arrays_of(case.library), reference_of(case.library)
+    golden, reference = arrays_of(case.producer), reference_of(case.producer)
     x = arrays_of("inputs")[f"{case.dtype}/values"].view(DTYPES[case.dtype])
     quantized = mxsim.quantize(x, case.format, **case.arguments)
     if (scales := golden.get(f"{case.key}/scales")) is not None:
         left_out = scale_bytes_elsewhere(case, quantized.scales)
         yield _outside(left_out, BYTES, f"{case.key} scales", reference, quantized.scales, scales)
     if (codes := golden.get(f"{case.key}/codes")) is not None:
-        left_out = inexact_exports(quantized, x) if case.library == "auto-round" else np.zeros(x.shape, np.bool_)
+        left_out = inexact_exports(quantized, x) if case.producer == "auto-round" else np.zeros(x.shape, np.bool_)
         yield _outside(left_out, EXPORT, f"{case.key} codes", reference, quantized.codes, codes)
     if (want := golden.get(f"{case.key}/values")) is not None:
         rows = len(want)
         got = mxsim.fake_quantize(x[:rows], case.format, **case.arguments)
-        floored = case.library == "microxcaling" and case.mode == "floor" and case.format != "mxint8"
+        floored = case.producer == "microxcaling" and case.mode == "floor" and case.format != "mxint8"
         left_out = floored_too_high(quantized, x)[:rows] if floored else np.zeros(want.shape, np.bool_)
         want_values = want.view(DTYPES[case.dtype]).astype(np.float32)
         yield _outside(left_out, FLOOR, f"{case.key} values", reference, values_bits(got, case), values_bits(want_values, case))
@@ -169,7 +169,7 @@ def _outside(
 
 def step_comparisons(case: Case) -> Iterator[Comparison]:
     """The scale byte as a step function of amax: at, just before, just after and half way between its steps."""
-    golden = arrays_of(case.library)
+    golden = arrays_of(case.producer)
     if f"{case.key}/amax_bits" not in golden:
         return
     starts, codes = golden[f"{case.key}/amax_bits"].astype(np.int64), golden[f"{case.key}/amax_codes"]
@@ -180,15 +180,17 @@ def step_comparisons(case: Case) -> Iterator[Comparison]:
     x[1::2] *= -1
     got = mxsim.quantize(x, case.format, block_size=1, **case.arguments).scales.ravel()
     left_out = scale_bytes_elsewhere(case, got)
-    yield _outside(left_out, BYTES, f"{case.key} amax steps", reference_of(case.library), got, np.tile(codes, 5))
+    yield _outside(left_out, BYTES, f"{case.key} amax steps", reference_of(case.producer), got, np.tile(codes, 5))
 
 
 def nvfp4_comparisons(case: Case) -> Iterator[Comparison]:
     """The codes, block scales and tensor scales of NVFP4 tensors."""
-    golden = arrays_of(case.library)
-    tensors = [mxsim.quantize(x, "nvfp4", policy=case.library) for x in arrays_of("inputs")[f"{case.dtype}/nvfp4"].view(DTYPES[case.dtype])]
+    golden = arrays_of(case.producer)
+    tensors = [
+        mxsim.quantize(x, "nvfp4", policy=case.producer) for x in arrays_of("inputs")[f"{case.dtype}/nvfp4"].view(DTYPES[case.dtype])
+    ]
     stored = golden[f"{case.key}/tensor_scale_bits"].astype(np.uint32).view(np.float32).ravel()
-    if case.library == "compressed-tensors":  # it stores the divisor
+    if case.producer == "compressed-tensors":  # it stores the divisor
         with np.errstate(divide="ignore"):
             stored = np.float32(1) / stored
     scales = np.array([tensor.tensor_scale for tensor in tensors], np.float32)
@@ -198,7 +200,7 @@ def nvfp4_comparisons(case: Case) -> Iterator[Comparison]:
         ("scales", np.stack([tensor.scales for tensor in tensors]), golden[f"{case.key}/scales"]),
         ("tensor scales", np.where(nan, 0, scales.view(np.uint32)), np.where(nan, 0, stored.view(np.uint32))),
     ):
-        yield compare(f"{case.key} {what}", reference_of(case.library), got, want)
+        yield compare(f"{case.key} {what}", reference_of(case.producer), got, want)
 
 
 def case_comparisons(case: Case) -> Iterator[Comparison]:

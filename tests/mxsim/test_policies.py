@@ -64,19 +64,19 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.library}-{case.key}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.producer}-{case.key}")
 def test_bytes_of_the_library(case: Case) -> None:
     rows = list(policies.case_comparisons(case))
     for row in rows:
         row.require_equal()
     left_out = [row.left_out for row in rows]
-    assert left_out == LEFT_OUT.get((case.library, case.key), [0] * len(rows))
+    assert left_out == LEFT_OUT.get((case.producer, case.key), [0] * len(rows))
 
 
 def test_every_golden_mode_is_known() -> None:
     # what the files hold: every library's default for every format, and each of its other modes
     assert len(CASES) == 198
-    assert {case.library for case in CASES} == set(policies.LIBRARIES)
+    assert {case.producer for case in CASES} == set(policies.LIBRARIES)
     assert {case.dtype for case in CASES} == set(EVERY_DTYPE)
     assert {case.format for case in CASES} == set(mxsim.FORMATS)
 
