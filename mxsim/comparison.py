@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,21 @@ class TensorComparison:
         return asdict(self)
 
 
-def compare_files(a: Path, b: Path, worst: int = 3) -> list[TensorComparison]:
-    """Compare every tensor; a single array meets a single array whatever their names. Raises: MxsimError where a file cannot be read."""
+def compare_files(a: Path, b: Path, worst: int = 3, advance: Callable[[int], object] = lambda elements: None) -> list[TensorComparison]:
+    """Compare every tensor; a single array meets a single array whatever their names.
+
+    Args: worst: places kept for each tensor.  advance: told a tensor's elements when it is done.
+    Raises: MxsimError where a file cannot be read.
+    """
     with open_arrays(a) as (left, _), open_arrays(b) as (right, _):
-        if len(left) == len(right) == 1:
-            return [_compared(left[0].name, left[0], right[0], worst)]
         ours, theirs = {x.name: x for x in left}, {x.name: x for x in right}
-        return [_compared(name, ours.get(name), theirs.get(name), worst) for name in dict.fromkeys([*ours, *theirs])]
+        if len(left) == len(right) == 1:
+            theirs = {left[0].name: right[0]}
+        found = []
+        for name in dict.fromkeys([*ours, *theirs]):
+            found.append(_compared(name, ours.get(name), theirs.get(name), worst))
+            advance(found[-1].elements)
+        return found
 
 
 def _compared(name: str, a: StoredArray | None, b: StoredArray | None, worst: int) -> TensorComparison:

@@ -25,8 +25,8 @@ HEAD = """# The search against its baselines
 
 Made by `python -m reports.make_search` from the records of the sweeps below; each record holds its own specification, hashes and versions.
 Perplexity: non-overlapping windows, no special tokens, the first token of each window not scored. Every method has the same model, search
-text, number of tokens, choices (weight and input formats apart, except where said) and budget; a budget is an upper bound that none exceeds.
-Median over seeds, the range in brackets where there are several: a seed draws a baseline's windows from the text, and dMX's batches from
+text, number of tokens, choices (weight and input formats apart, except where said) and budget, an upper bound that none exceeds. Median
+over seeds, the range in brackets where there are several: a seed draws a baseline's windows from the text, and dMX's batches from
 windows that are evenly spread over it. `first_order` is AutoScheme's form, `fisher`
 ModelOpt's, `kl` the paper's baseline; `dmx_paper` is the published method without its learned rotations.
 """

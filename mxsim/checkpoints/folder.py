@@ -53,10 +53,9 @@ def open_folder(path: str | Path) -> CheckpointFolder:
         raise MxsimError(f"{folder / CONFIG}: a JSON object is expected")
     if (folder / INDEX).exists():
         files, tensors = _shards(folder)
-    else:
-        file = SafetensorsFile(_single(folder))
-        files, tensors = (file,), dict(file.tensors)
-    return CheckpointFolder(path=folder, config=config, files=files, tensors=tensors)
+        return CheckpointFolder(path=folder, config=config, files=files, tensors=tensors)
+    file = SafetensorsFile(_single(folder))
+    return CheckpointFolder(path=folder, config=config, files=(file,), tensors=file.tensors)
 
 
 def _inner(folder: Path) -> Path:

@@ -20,9 +20,12 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two files in units in the last place; exit status 0: all bits equal, 1: they are not."""
+    from tqdm import tqdm
+
     from mxsim.comparison import compare_files
 
-    comparisons = compare_files(a, b, worst)
+    with tqdm(desc="comparing", unit=" elements", unit_scale=True, delay=2) as bar:
+        comparisons = compare_files(a, b, worst, bar.update)
     equal = all(comparison.equal for comparison in comparisons)
     if as_json:
         print(json.dumps({"equal": equal, "tensors": [comparison.as_json() for comparison in comparisons]}, indent=1))

@@ -85,6 +85,13 @@ def test_nan_beside_a_number_has_no_distance_and_comes_first(tmp_path: Path) -> 
     assert "[2] nan / 3" in result.stdout
 
 
+def test_every_tensor_is_told_as_it_is_done(tmp_path: Path) -> None:
+    save_file({"a": np.ones(4, np.float32), "b": np.ones((2, 3), np.float32)}, tmp_path / "x.safetensors")
+    told: list[int] = []
+    compare_files(tmp_path / "x.safetensors", tmp_path / "x.safetensors", advance=told.append)
+    assert told == [4, 6]
+
+
 def test_tensors_that_do_not_meet_are_named(tmp_path: Path) -> None:
     one = np.ones(4, np.float32)
     save_file({"a": one, "shape": one, "kind": one}, tmp_path / "a.safetensors")
