@@ -68,7 +68,7 @@ class Configuration(BaseModel):
     policy: str = Field("ocp", description="Whose conversion.")
     tie: bool = Field(False, description="q, k, v and gate, up take the same formats.")
     apart: bool = Field(True, description="Weights and inputs choose each for itself.")
-    tokens: int = Field(8192, ge=1, description="Tokens of the text that searches and scores look at.")
+    tokens: int = Field(16384, ge=1, description="Tokens of the text that searches and scores look at.")
     window: int | None = Field(None, ge=2, description="Tokens of a window; null is the model's longest, at most 512.")
     report_windows: int | None = Field(64, ge=1, description="Report on so many windows; null is all.")
     tasks: Words = Field([], description="Multiple-choice tasks, by name or file.")

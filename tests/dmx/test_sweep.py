@@ -144,6 +144,15 @@ def test_methods_that_draw_nothing_run_once(llama_folder: Path, text_file: Path)
     assert not any(label.startswith("uniform") and label.endswith("seed 1") for label in labels)
 
 
+def test_what_finds_its_scores_in_the_cache_comes_last(llama_folder: Path, text_file: Path) -> None:
+    sweep = small_sweep(llama_folder, text_file, methods=("kl", "fisher", "kl_per_bit", "dmx"), budgets=("bits=5", "bits=6"), seeds=(0, 1))
+    runs = [run for run in runs_of(sweep) if run.specification["budget"]]
+    order = [(run.specification["method"], run.specification["budget"]["text"], run.specification["seed"]) for run in runs]
+    first = [("kl", "bits=5"), ("fisher", "bits=5"), ("dmx", "bits=5"), ("dmx", "bits=6")]
+    later = [("kl_per_bit", "bits=5"), ("kl", "bits=6"), ("fisher", "bits=6"), ("kl_per_bit", "bits=6")]
+    assert order == [(*run, seed) for part in (first, later) for seed in (0, 1) for run in part]
+
+
 def test_changed_settings_are_other_runs(llama_folder: Path, text_file: Path) -> None:
     keys = [{run.key for run in runs_of(small_sweep(llama_folder, text_file, **changed))} for changed in ({}, {"report_windows": 3})]
     assert not keys[0] & keys[1]
