@@ -16,6 +16,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": BFLOAT16}
 FLOATS = tuple(DTYPES.values())
 STORED = {DTYPES["float32"]: np.float32, DTYPES["float16"]: np.int16, BFLOAT16: np.uint16}  #: as the kernels see them
+MAPPED = 1 << 23  #: bytes of a new array from which its pages are mapped beforehand
 LEAST_PIECE, MOST_PIECE = 1 << 18, 1 << 22  #: elements converted at a time where a copy is needed
 
 
@@ -40,10 +41,21 @@ def checked_axis(axis: object, ndim: int) -> int:
     return int(axis) % ndim
 
 
+def made(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A new array, its contents arbitrary. The pages of a large one are mapped by all threads at once: a kernel that meets them one by
+    one, as it writes, takes a quarter longer."""
+    array = np.empty(shape, dtype)
+    if array.nbytes >= MAPPED:
+        from mxsim.kernels.threads import map_pages
+
+        map_pages(array.reshape(-1).view(np.uint8))
+    return array
+
+
 def checked_out(out: object, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """`out`, or a new array where it is None."""
     if out is None:
-        return np.empty(shape, np.float32)
+        return made(shape, np.float32)
     if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
         got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise MxsimError(f"out is {got}, but must be a float32 array of shape {shape}")

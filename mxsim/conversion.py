@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mxsim.arrays import checked_axis, checked_floats, checked_out, gathered, padded_rows, pieces, scatter
+from mxsim.arrays import checked_axis, checked_floats, checked_out, gathered, made, padded_rows, pieces, scatter
 from mxsim.errors import MxsimError
 from mxsim.formats import BlockFormat, block_format
 from mxsim.kernels import conversion as kernels
+from mxsim.kernels.lanes import STREAM_ALIGNMENT
 from mxsim.plan import conversion_plan, decoding_plan
 from mxsim.policies import Policy, policy_of
 from mxsim.tensor import MXTensor
 
 SEEDS = 1 << 64
+STREAMED = 1 << 25  #: bytes of a result from which no cache is expected to hold it
 
 
 def quantize(
@@ -241,7 +243,7 @@ class _Job:
         return self.seed, rows.reshape(-1), blocks_per_row, step
 
     def run(self) -> MXTensor:
-        codes = np.empty(self.x.shape, np.uint8)
+        codes = made(self.x.shape, np.uint8)
         scales = np.empty(_scale_shape(self.x.shape, self.axis, self.format.block_size), np.uint8)
         self.quantize(codes, scales)
         return MXTensor(codes=codes, scales=scales, format=self.format, axis=self.axis, tensor_scale=self.plan.tensor_scale)
@@ -279,9 +281,15 @@ class _Job:
         out = np.moveaxis(out, self.axis, -1)
         # The compiled loops are vector code only where input and output are different memory.
         if self._direct and out.flags.c_contiguous and not np.may_share_memory(self.x, out):
-            x = self.moved.reshape(-1, block)
             kernels.fake_quantize_blocks(
-                x, out.reshape(-1, block), plan.element_values, plan.grid, plan.scaling, plan.rounding, *self._place(())
+                self.moved.reshape(-1, block),
+                out.reshape(-1, block),
+                plan.element_values,
+                plan.grid,
+                plan.scaling,
+                plan.rounding,
+                *self._place(()),
+                out.nbytes >= STREAMED and out.ctypes.data % STREAM_ALIGNMENT == 0,
             )
             return
         result = None
@@ -295,6 +303,7 @@ class _Job:
                 plan.scaling,
                 plan.rounding,
                 *self._place(index),
+                False,
             )
             scatter(result, out[index])
 

@@ -25,12 +25,12 @@ def pack(codes: Bytes, format: str | BlockFormat | ElementFormat) -> Bytes:
     """
     element = _element(format)
     _check(codes, "codes")
-    if codes.size and int(codes.max()) >= element.codes:
-        raise MxsimError(f"codes holds {int(codes.max())}, but {element.name} has codes 0 to {element.codes - 1}")
     if element.bits == 8:
         return codes.copy()
     length = codes.shape[-1]
     whole = _padded(codes, _GROUP[element.bits])
+    if kernels.all_bits(whole.reshape(-1)) >= element.codes:
+        raise MxsimError(f"codes holds {int(codes.max())}, but {element.name} has codes 0 to {element.codes - 1}")
     if element.bits == 4:
         out = np.empty((*whole.shape[:-1], whole.shape[-1] // 2), np.uint8)
         kernels.pack_pairs(whole.reshape(-1).view(np.uint16), out.reshape(-1))

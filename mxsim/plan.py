@@ -45,7 +45,7 @@ UNDERFLOW = {
 SIGNIFICAND_BITS = {"float32": 24, "bfloat16": 8, "float16": 11}
 SIGNS = {"keep": KEEP, "plus": PLUS, "minus": MINUS}
 LARGEST_BITS = 0x7F7FFFFF  #: of the largest finite float32
-NEAR = 32  #: how far from an estimate, in float32 bits, a threshold is looked for first
+NEAR = 4  #: how far from an estimate, in float32 bits, a threshold is looked for first
 OVERFLOW_ROW, VANISHED_ROW, ZERO_ROW, INF_ROW, NAN_ROW = range(SCALES - 5, SCALES)
 
 
@@ -231,6 +231,7 @@ def _e8m0_scaling(rule: ScaleRule, element: ElementFormat) -> BlockScaling:
     )
 
 
+@lru_cache(maxsize=256)
 def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> BlockScaling:
     decoded = element_values(ELEMENTS["e4m3"])
 
@@ -266,7 +267,7 @@ def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> B
         below=np.zeros(1, np.int32),
         above=np.zeros(1, np.int32),
         threshold=np.zeros(1, np.int32),
-        first=first.astype(np.int32),
+        first=np.append(first, np.iinfo(np.int32).max).astype(np.int32),
         after_vanished=np.int32(after_vanished),
         vanished=np.int32(VANISHED_ROW),
         guess=np.clip(np.nan_to_num(guess), np.float32(2.0**-126), np.float32(2.0**127)),
@@ -285,15 +286,14 @@ def first_bits(
 ) -> npt.NDArray[np.int64]:
     """(count,): bits of the smallest positive float32 for which each of `count` rising conditions holds; those of Inf where none does.
 
-    Args: near: (count,) bits to look around first, which saves steps where they are right to within NEAR.
+    Args: reached: from float32 (..., count) to booleans. near: (count,) bits to look around first: where they are right to within NEAR,
+        that is all.
     """
     low, high = np.zeros(count, np.int64), np.full(count, LARGEST_BITS + 1, np.int64)
     if near is not None:
-        under, over = (np.clip(near.astype(np.int64) + step, 1, LARGEST_BITS) for step in (-NEAR, NEAR))
-        is_over, is_under = (reached(bits.astype(np.int32).view(np.float32)) for bits in (over, under))
-        low = np.where(is_over, low, over)
-        high = np.where(is_over, over, high)
-        low, high = np.where(is_under, low, np.maximum(low, under)), np.where(is_under, under, high)
+        around = np.clip(near + np.arange(-NEAR, NEAR + 1)[:, None], 1, LARGEST_BITS)
+        now = reached(around.astype(np.int32).view(np.float32))
+        high, low = np.where(now, around, high).min(0), np.where(now, low, around).max(0)
     while np.any(high - low > 1):
         middle = (low + high) // 2
         now = reached(middle.astype(np.int32).view(np.float32))

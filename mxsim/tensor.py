@@ -53,11 +53,18 @@ class MXTensor:
         return dequantize(self, out=out)
 
     def packed(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """The bytes on disk: see mxsim.packing.pack. Returns: (element bytes, scale bytes), uint8, blocks along the last axis."""
+        """The bytes on disk: see mxsim.packing.pack.
+
+        Returns: (element bytes, scale bytes), uint8, C order, blocks along the last axis. What needs no packing, the scales and the codes
+        of eight-bit formats, is the tensor's own array where its blocks lie along the last axis.
+        """
+        import numpy as np
+
         from mxsim.packing import pack
 
-        elements = pack(self._blocks_last(self.codes), self.format.element)
-        return elements, self._blocks_last(self.scales).copy()
+        codes, scales = self._blocks_last(self.codes), self._blocks_last(self.scales)
+        elements = codes if self.format.element.bits == 8 else pack(codes, self.format.element)
+        return np.ascontiguousarray(elements), np.ascontiguousarray(scales)
 
     def _blocks_last(self, array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         import numpy as np

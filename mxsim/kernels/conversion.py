@@ -9,7 +9,6 @@ The loops run over `shape[1]` and index whole 2-D arrays because that is what th
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from mxsim.kernels.bits import bits_float, float_bits, shift_right
-from mxsim.kernels.lanes import LANES, largest_bits, store_codes, store_values
+from mxsim.kernels.lanes import TOGETHER, fence, largest_bits, pieces_of, store_codes, store_values
 from mxsim.kernels.parameters import (
     KEEP,
     MINUS,
@@ -33,10 +32,13 @@ from mxsim.kernels.philox import philox_word
 
 Float32Blocks = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+ZeroRules = tuple[Any, Any, Any, Any]  #: see zero_rules
+BlockPlace = tuple[int, npt.NDArray[np.int64], int, int]  #: first block, row_index, blocks_per_row, index_step: see first_element
 
 ABS = np.int32(0x7FFFFFFF)
 EXPONENT = np.int32(0x7F800000)
 CHUNK = 1024  #: blocks to one unit of parallel work
+GROUP = 64  #: blocks whose largest magnitudes are found before the first of them is converted, so that neither waits for the other
 
 
 @njit(inline="always")
@@ -49,9 +51,20 @@ def amax_bits(x: Float32Blocks, b: int) -> np.int32:
 
 
 @njit(inline="always")
-def block_amax(x: Float32Blocks, b: int) -> Any:
-    """The same, the quicker way where the block's size has one."""
-    return largest_bits(x, b) if x.shape[1] == LANES else amax_bits(x, b)
+def find_amaxes(pieces: Float32Blocks, first: int, count: int, each: int, amaxes: npt.NDArray[np.int32]) -> None:
+    """amax_bits of `count` blocks, of `each` pieces that are vectors. amaxes: at least (count * each,)."""
+    done, total = 0, count * each
+    while done + TOGETHER <= total:
+        largest_bits(pieces, first * each + done, amaxes, done)
+        done += TOGETHER
+    for i in range(done, total):
+        amaxes[i] = amax_bits(pieces, first * each + i)
+    if each > 1:
+        for i in range(count):
+            largest = np.int32(0)
+            for piece in range(i * each, (i + 1) * each):
+                largest = max(largest, amaxes[piece])
+            amaxes[i] = largest
 
 
 @njit(inline="always")
@@ -63,28 +76,21 @@ def steps(magnitude: Any, grid: ElementGrid) -> tuple[Any, Any]:
 
 
 @njit(inline="always")
-def resteps(count: Any, magnitude: Any, quantum: Any, rounding: int, random: Any) -> Any:
-    """The number of quanta under another rounding, given the nearest-even one. Every operation here is exact."""
-    if rounding == NEAREST_EVEN:
-        return count
-    rounded = np.float32(count) * quantum
-    truncated = count - 1 if rounded > magnitude else count
-    if rounding == TOWARD_ZERO:
-        return truncated
-    half = np.float32(0.5) * quantum
-    if rounding == NEAREST_AWAY:
-        return count + 1 if magnitude - rounded == half else count
-    if rounding == NEAREST_ZERO:
-        return count - 1 if rounded - magnitude == half else count
-    fraction = (magnitude - np.float32(truncated) * quantum) / quantum
-    return truncated + 1 if random < np.int64(fraction * np.float32(4294967296.0)) else truncated
+def resteps(count: Any, magnitude: Any, quantum: Any, rounding: int) -> Any:
+    """The number of quanta under another rounding than the nearest-even one given, without branches. Every operation here is exact."""
+    missed = np.float32(magnitude - np.float32(np.float32(count) * quantum))
+    half = np.float32(np.float32(0.5) * quantum)
+    up = (rounding == NEAREST_AWAY) & (missed == half)
+    down = ((rounding == NEAREST_ZERO) & (missed == -half)) | ((rounding == TOWARD_ZERO) & (missed < 0))
+    return np.int32(count + np.int32(up) - np.int32(down))
 
 
 @njit(inline="always")
-def rounded_steps(magnitude: Any, grid: ElementGrid, rounding: int, random: Any) -> tuple[Any, Any]:
-    """steps under any rounding; random is a 32-bit number, for the stochastic one."""
-    count, binade = steps(magnitude, grid)
-    return resteps(count, magnitude, quantum_of(binade, grid), rounding, random), binade
+def stochastic_steps(count: Any, magnitude: Any, quantum: Any, random: Any) -> Any:
+    """The same under stochastic rounding. random: a 32-bit number; every operation here is exact."""
+    truncated = count - 1 if np.float32(count) * quantum > magnitude else count
+    fraction = (magnitude - np.float32(truncated) * quantum) / quantum
+    return np.int32(truncated + 1 if random < np.int64(fraction * np.float32(4294967296.0)) else truncated)
 
 
 @njit(inline="always")
@@ -94,21 +100,12 @@ def quantum_of(binade: Any, grid: ElementGrid) -> Any:
 
 
 @njit(inline="always")
-def signed(code: Any, x: np.float32, grid: ElementGrid) -> Any:
-    """A magnitude code with the sign of x."""
-    sign = shift_right(float_bits(x), np.int32(31))
-    if grid.fixed_point:
-        return np.int32(np.int32(code ^ sign) - sign)
-    return np.int32(code | np.int32(sign & grid.sign_mask))
-
-
-@njit(inline="always")
 def code_of(count: Any, binade: Any, grid: ElementGrid) -> Any:
     """Magnitude code of `count` quanta in a binade."""
     return np.int32(count + shift_right(np.int32(binade - grid.emin_bits), grid.shift))
 
 
-@njit(cache=True)
+@njit(inline="always")
 def e4m3_code(x: np.float32) -> Any:
     """E4M3 code of a finite x >= 0: nearest even, saturating at 448."""
     binade = max(np.int32(float_bits(x) & EXPONENT), np.int32(121 << 23))
@@ -117,24 +114,33 @@ def e4m3_code(x: np.float32) -> Any:
     return min(count + ((binade - np.int32(121 << 23)) >> 20), 126)
 
 
-@njit(cache=True)
-def scale_row(amax: np.int32, scaling: BlockScaling) -> Any:
-    """The row of the scale tables for a block whose largest magnitude has these float32 bits."""
+@njit(inline="always")
+def guessed_row(amax: np.int32, scaling: BlockScaling) -> Any:
+    """About the row of a block's E4M3 scale."""
+    return e4m3_code(min(bits_float(amax) * scaling.guess, np.float32(448)))
+
+
+@njit(inline="always")
+def scale_row(amax: np.int32, guess: Any, scaling: BlockScaling) -> np.uint64:
+    """The row of the scale tables for a block whose largest magnitude has these float32 bits: unsigned, as the compiler indexes quickest.
+
+    guess: guessed_row's; E8M0 has no use for it.
+    """
     if amax < scaling.after_vanished:
-        return scaling.zero if amax == 0 else scaling.vanished
+        return np.uint64(scaling.zero if amax == 0 else scaling.vanished)
     if amax >= EXPONENT:
-        return scaling.nan if amax > EXPONENT else scaling.inf
+        return np.uint64(scaling.nan if amax > EXPONENT else scaling.inf)
     if scaling.guess == 0:
-        binade, fraction = np.int64(amax >> 23), np.int64(amax & 0x7FFFFF)
+        binade, fraction = np.uint64(amax >> 23), np.int32(amax & 0x7FFFFF)
         if binade == 0:
             leading = np.int64(float_bits(np.float32(amax)) >> 23) - 127
-            binade, fraction = 255 + leading, np.int64(amax << (23 - leading)) & 0x7FFFFF
-        return scaling.above[binade] if fraction >= scaling.threshold[binade] else scaling.below[binade]
-    row = e4m3_code(min(bits_float(amax) * scaling.guess, np.float32(448)))
-    while row > 0 and scaling.first[row] > amax:
-        row -= 1
-    while row < scaling.first.size - 1 and scaling.first[row + 1] <= amax:
-        row += 1
+            binade, fraction = np.uint64(255 + leading), np.int32(np.int64(amax << (23 - leading)) & 0x7FFFFF)
+        return np.uint64(scaling.above[binade] if fraction >= scaling.threshold[binade] else scaling.below[binade])
+    row = np.uint64(guess)
+    while scaling.first[row] > amax:
+        row -= np.uint64(1)
+    while scaling.first[row + np.uint64(1)] <= amax:
+        row += np.uint64(1)
     return row
 
 
@@ -152,83 +158,44 @@ def clamped(x: np.float32, factor: np.float32, multiply: bool, grid: ElementGrid
 
 
 @njit(inline="always")
-def sign_of_zero(scaled_input: np.float32, negative: bool, grid: ElementGrid) -> bool:
-    """Whether a zero result is negative: as its input is, unless the policy says otherwise."""
-    rule = grid.zero_sign if scaled_input <= grid.underflow else grid.underflow_sign
-    return rule == MINUS or (rule == KEEP and negative)
-
-
-@njit(inline="always")
-def exact(grid: ElementGrid) -> bool:
-    """Whether block loops alone give a policy's elements: signs of zeros kept, or none there are, and no slips."""
+def is_plain(grid: ElementGrid) -> bool:
+    """Whether a policy has no rule of its own for results of zero: signs kept, or none there are, and no slips."""
     signs = grid.fixed_point or (grid.zero_sign == KEEP and grid.underflow_sign == KEEP)
     return bool(signs and grid.slip == 0)
 
 
 @njit(inline="always")
-def float_codes_corrected(x: Float32Blocks, codes: Bytes, b: int, factor: np.float32, multiply: bool, grid: ElementGrid) -> None:
-    """correct_codes for a floating format, without branches. `multiply` is a constant where this is called."""
-    slip = grid.slip if grid.slip > 0 else np.float32(-1.0)
-    mask = np.int32(grid.sign_mask)
-    for k in range(x.shape[1]):
-        code = np.int32(codes[b, k])
-        sign = np.int32(code & mask)
-        magnitude = scaled(x[b, k], factor, multiply)
-        rule = grid.zero_sign if magnitude <= grid.underflow else grid.underflow_sign
-        zero = mask if rule == MINUS else (sign if rule == KEEP else np.int32(0))
-        small = np.int32(sign | 1) if magnitude == slip else zero
-        codes[b, k] = small if code == sign else code
-
-
-@njit(cache=True)
-def correct_codes(x: Float32Blocks, codes: Bytes, b: int, factor: np.float32, multiply: bool, grid: ElementGrid) -> None:
-    """Turn block b's exact codes, signs kept, into those of a policy that is not exact."""
-    if grid.fixed_point:
-        for k in range(x.shape[1]):
-            if codes[b, k] == 0 and grid.slip > 0 and scaled(x[b, k], factor, multiply) == grid.slip:
-                codes[b, k] = signed(np.int32(1), x[b, k], grid)
-    elif multiply:
-        float_codes_corrected(x, codes, b, factor, True, grid)
-    else:
-        float_codes_corrected(x, codes, b, factor, False, grid)
+def slip_of(grid: ElementGrid) -> np.float32:
+    """A policy's slip, or what no magnitude is."""
+    return grid.slip if grid.slip > 0 else np.float32(-1.0)
 
 
 @njit(inline="always")
-def float_values_corrected(
-    x: npt.NDArray[np.float32], y: Float32Blocks, b: int, factor: np.float32, smallest: np.float32, multiply: bool, grid: ElementGrid
-) -> None:
-    """correct_values for a floating format, without branches. `multiply` is a constant where this is called."""
-    slip = grid.slip if grid.slip > 0 else np.float32(-1.0)
-    for k in range(y.shape[1]):
-        value = y[b, k]
-        magnitude = scaled(x[k], factor, multiply)
-        rule = grid.zero_sign if magnitude <= grid.underflow else grid.underflow_sign
-        zero = np.float32(-0.0) if rule == MINUS else (value if rule == KEEP else np.float32(0.0))
-        small = math.copysign(smallest, x[k]) if magnitude == slip else zero
-        y[b, k] = small if value == 0 else value
+def zero_rules(grid: ElementGrid) -> ZeroRules:
+    """A policy's signs of zeros as masks, (keep, set) where the scaled input is zero, then where it is not: a zero result is negative
+    where its input is and `keep` is -1, and where `set` is."""
+    signs = np.int32(0 if grid.fixed_point else -1)
+    zero_keep = signs if grid.zero_sign == KEEP else np.int32(0)
+    zero_set = signs if grid.zero_sign == MINUS else np.int32(0)
+    underflow_keep = signs if grid.underflow_sign == KEEP else np.int32(0)
+    underflow_set = signs if grid.underflow_sign == MINUS else np.int32(0)
+    return zero_keep, zero_set, underflow_keep, underflow_set
 
 
-@njit(cache=True)
-def correct_values(
-    x: npt.NDArray[np.float32],
-    y: Float32Blocks,
-    b: int,
-    factor: np.float32,
-    scale: np.float32,
-    multiply: bool,
-    smallest: np.float32,
-    grid: ElementGrid,
-) -> None:
-    """The same for values, given block b's inputs x (B,) from before they were overwritten."""
-    least = np.float32(smallest * scale)
-    if grid.fixed_point:
-        for k in range(y.shape[1]):
-            if y[b, k] == 0 and grid.slip > 0 and scaled(x[k], factor, multiply) == grid.slip:
-                y[b, k] = math.copysign(least, x[k])
-    elif multiply:
-        float_values_corrected(x, y, b, factor, least, True, grid)
-    else:
-        float_values_corrected(x, y, b, factor, least, False, grid)
+@njit(inline="always")
+def sign_of(is_zero: bool, magnitude: np.float32, x: np.float32, grid: ElementGrid, rules: ZeroRules) -> Any:
+    """-1 where a result is negative, else 0: as its input x is, unless it is zero and the policy says otherwise."""
+    sign = shift_right(float_bits(x), np.int32(31))
+    zero_keep, zero_set, underflow_keep, underflow_set = rules
+    of_zero = np.int32((sign & zero_keep) | zero_set) if magnitude <= grid.underflow else np.int32((sign & underflow_keep) | underflow_set)
+    return of_zero if is_zero else sign
+
+
+@njit(inline="always")
+def signed_code(code: Any, sign: Any, grid: ElementGrid) -> Any:
+    """A magnitude code with a sign, -1 or 0."""
+    negated = np.int32(np.int32(code ^ sign) - sign)
+    return negated if grid.fixed_point else np.int32(code | np.int32(sign & grid.sign_mask))
 
 
 @njit(cache=True)
@@ -248,36 +215,185 @@ def element_code(x: np.float32, factor: np.float32, multiply: bool, grid: Elemen
     else:
         count, binade = steps(min(magnitude, grid.max_value), grid)
         code = code_of(count, binade, grid)
-    negative = float_bits(x) < 0
-    if code == 0 and magnitude == grid.slip and grid.slip > 0:
+    if magnitude == slip_of(grid):
         code = np.int32(1)
-    if code == 0:
-        negative = sign_of_zero(magnitude, negative, grid)
-    if not negative:
-        return code
-    return -code & 0xFF if grid.fixed_point else code | grid.sign_mask
+    sign = sign_of(code == 0, magnitude, x, grid, zero_rules(grid))
+    return signed_code(code, sign, grid) & 0xFF
 
 
 @njit(inline="always")
-def nearest_even_codes(x: Float32Blocks, codes: Bytes, b: int, factor: np.float32, multiply: bool, grid: ElementGrid) -> None:
-    """The codes of a finite block b. `multiply` is a constant where this is called, so that no branch stays in the loop."""
+def first_element(b: int, block_size: int, place: BlockPlace) -> Any:
+    """The number of block b's first element in the whole tensor: whatever part of it is converted, random numbers go by it."""
+    first, row_index, blocks_per_row, index_step = place
+    block = first + b
+    return row_index[block // blocks_per_row] + block % blocks_per_row * block_size * index_step
+
+
+@njit(inline="always")
+def random_word(element: int, seed: int) -> Any:
+    """The 32-bit random number of an element."""
+    return np.int64(philox_word(np.uint64(element), seed))
+
+
+@njit(inline="always")
+def policy_code(
+    count: Any, binade: Any, magnitude: np.float32, x: np.float32, slip: np.float32, grid: ElementGrid, rules: ZeroRules
+) -> Any:
+    """The code of x, with the number of quanta in its magnitude and the binade known. slip: grid's, or below 0 where there is none."""
+    code = np.int32(1) if magnitude == slip else code_of(count, binade, grid)
+    return signed_code(code, sign_of(code == 0, magnitude, x, grid, rules), grid)
+
+
+@njit(inline="always")
+def policy_value(
+    count: Any, quantum: Any, magnitude: np.float32, x: np.float32, scale: np.float32, slip: np.float32, grid: ElementGrid, rules: ZeroRules
+) -> Any:
+    """The value of x under a scale, likewise."""
+    steps_up = quantum_of(grid.emin_bits, grid) if magnitude == slip else np.float32(np.float32(count) * quantum)
+    value = np.float32(steps_up * scale)
+    return bits_float(np.int32(float_bits(value) | np.int32(sign_of(value == 0, magnitude, x, grid, rules) << 31)))
+
+
+@njit(inline="always")
+def looped_codes(x: Float32Blocks, codes: Bytes, b: int, factor: np.float32, multiply: bool, rounding: int, grid: ElementGrid) -> None:
+    """The codes of a finite block b under any rounding but the stochastic one.
+
+    multiply is a constant where this is called: only then is the loop vector code.
+    """
+    slip, rules = slip_of(grid), zero_rules(grid)
     for k in range(x.shape[1]):
-        x_k = x[b, k]
-        count, binade = steps(clamped(x_k, factor, multiply, grid), grid)
-        codes[b, k] = signed(code_of(count, binade, grid), x_k, grid)
+        magnitude = clamped(x[b, k], factor, multiply, grid)
+        count, binade = steps(magnitude, grid)
+        count = resteps(count, magnitude, quantum_of(binade, grid), rounding)
+        codes[b, k] = policy_code(count, binade, magnitude, x[b, k], slip, grid, rules)
 
 
 @njit(inline="always")
-def nearest_even_values(
-    x: Float32Blocks, y: Float32Blocks, b: int, factor: np.float32, multiply: bool, scale: np.float32, zero: np.float32, grid: ElementGrid
+def looped_values(
+    x: Float32Blocks, y: Float32Blocks, b: int, factor: np.float32, multiply: bool, scale: np.float32, rounding: int, grid: ElementGrid
 ) -> None:
-    """The values of a finite block b, `zero` added."""
+    """The values of a finite block b, likewise. x and y are different memory."""
+    slip, rules = slip_of(grid), zero_rules(grid)
     for k in range(x.shape[1]):
-        x_k = x[b, k]
-        magnitude = clamped(x_k, factor, multiply, grid)
-        binade = max(np.int32(float_bits(magnitude) & EXPONENT), grid.emin_bits)
-        magic = bits_float(np.int32(binade + grid.magic_bits))
-        y[b, k] = math.copysign(np.float32(((magnitude + magic) - magic) * scale), x_k) + zero
+        magnitude = clamped(x[b, k], factor, multiply, grid)
+        count, binade = steps(magnitude, grid)
+        quantum = quantum_of(binade, grid)
+        count = resteps(count, magnitude, quantum, rounding)
+        y[b, k] = policy_value(count, quantum, magnitude, x[b, k], scale, slip, grid, rules)
+
+
+@njit(cache=True)
+def stochastic_codes(
+    x: Float32Blocks, codes: Bytes, b: int, factor: np.float32, multiply: bool, grid: ElementGrid, seed: int, place: BlockPlace
+) -> None:
+    """The codes of a finite block b under stochastic rounding."""
+    element, step = first_element(b, x.shape[1], place), place[3]
+    slip, rules = slip_of(grid), zero_rules(grid)
+    for k in range(x.shape[1]):
+        magnitude = clamped(x[b, k], factor, multiply, grid)
+        count, binade = steps(magnitude, grid)
+        count = stochastic_steps(count, magnitude, quantum_of(binade, grid), random_word(element + k * step, seed))
+        codes[b, k] = policy_code(count, binade, magnitude, x[b, k], slip, grid, rules)
+
+
+@njit(cache=True)
+def stochastic_values(
+    x: Float32Blocks,
+    y: Float32Blocks,
+    b: int,
+    factor: np.float32,
+    multiply: bool,
+    scale: np.float32,
+    grid: ElementGrid,
+    seed: int,
+    place: BlockPlace,
+) -> None:
+    """The values of a finite block b, likewise."""
+    element, step = first_element(b, x.shape[1], place), place[3]
+    slip, rules = slip_of(grid), zero_rules(grid)
+    for k in range(x.shape[1]):
+        magnitude = clamped(x[b, k], factor, multiply, grid)
+        count, binade = steps(magnitude, grid)
+        quantum = quantum_of(binade, grid)
+        count = stochastic_steps(count, magnitude, quantum, random_word(element + k * step, seed))
+        y[b, k] = policy_value(count, quantum, magnitude, x[b, k], scale, slip, grid, rules)
+
+
+@njit(cache=True)
+def special_codes(x: Float32Blocks, codes: Bytes, b: int, factor: np.float32, multiply: bool, grid: ElementGrid) -> None:
+    """The codes of a block b that is not finite, or whose scale is not."""
+    for k in range(x.shape[1]):
+        codes[b, k] = element_code(x[b, k], factor, multiply, grid)
+
+
+@njit(cache=True)
+def special_values(
+    x: Float32Blocks,
+    y: Float32Blocks,
+    b: int,
+    factor: np.float32,
+    multiply: bool,
+    scale: np.float32,
+    values: npt.NDArray[np.float32],
+    grid: ElementGrid,
+) -> None:
+    """The values of such a block."""
+    for k in range(x.shape[1]):
+        y[b, k] = np.float32(np.nan) if scale != scale else values[element_code(x[b, k], factor, multiply, grid)] * scale
+
+
+@njit(inline="always")
+def guess_rows(pieces: Float32Blocks, first: int, count: int, each: int, scaling: BlockScaling, amaxes: Any, rows: Any) -> None:
+    """amax_bits and guessed_row of `count` blocks: see find_amaxes."""
+    find_amaxes(pieces, first, count, each, amaxes)
+    for i in range(count):
+        rows[i] = guessed_row(amaxes[i], scaling)
+
+
+@njit(inline="always")
+def vectors_to_codes(x: Float32Blocks, codes: Bytes, scales: Bytes, plain: bool, grid: ElementGrid, scaling: BlockScaling) -> None:
+    """quantize_blocks for a chunk under nearest even, of a size that has vectors. plain is a constant where this is called."""
+    each = pieces_of(x.shape[1])
+    pieces, their_codes = x.reshape(-1, x.shape[1] // each), codes.reshape(-1, x.shape[1] // each)
+    amaxes, rows = np.empty(GROUP * each, np.int32), np.empty(GROUP, np.uint32)
+    for group in range(0, x.shape[0], GROUP):
+        count = min(GROUP, x.shape[0] - group)
+        guess_rows(pieces, group, count, each, scaling, amaxes, rows)
+        for i in range(count):
+            row = scale_row(amaxes[i], rows[i], scaling)
+            scales[group + i] = scaling.codes[row]
+            factor, multiply = scaling.factors[row], scaling.multiply[row]
+            if amaxes[i] >= EXPONENT or not abs(factor) < np.inf:
+                special_codes(x, codes, group + i, factor, multiply, grid)
+            else:
+                for piece in range((group + i) * each, (group + i + 1) * each):
+                    store_codes(pieces, their_codes, piece, factor, multiply, plain, grid)
+
+
+@njit(cache=True)
+def chunk_to_codes(
+    x: Float32Blocks, codes: Bytes, scales: Bytes, grid: ElementGrid, scaling: BlockScaling, rounding: int, seed: int, place: BlockPlace
+) -> None:
+    """quantize_blocks for a chunk."""
+    if rounding == NEAREST_EVEN and pieces_of(x.shape[1]) > 0:
+        if is_plain(grid):
+            vectors_to_codes(x, codes, scales, True, grid, scaling)
+        else:
+            vectors_to_codes(x, codes, scales, False, grid, scaling)
+        return
+    for b in range(x.shape[0]):
+        amax = amax_bits(x, b)
+        row = scale_row(amax, guessed_row(amax, scaling), scaling)
+        scales[b] = scaling.codes[row]
+        factor, multiply = scaling.factors[row], scaling.multiply[row]
+        if amax >= EXPONENT or not abs(factor) < np.inf:
+            special_codes(x, codes, b, factor, multiply, grid)
+        elif rounding == STOCHASTIC:
+            stochastic_codes(x, codes, b, factor, multiply, grid, seed, place)
+        elif multiply:
+            looped_codes(x, codes, b, factor, True, rounding, grid)
+        else:
+            looped_codes(x, codes, b, factor, False, rounding, grid)
 
 
 @njit(parallel=True, cache=True)
@@ -296,40 +412,66 @@ def quantize_blocks(
     """x (n, B) to codes (n, B) and scales (n,). row_index, blocks_per_row, index_step: where a block's elements stand in the whole
     tensor, for stochastic rounding; element k of block b is number row_index[b // blocks_per_row] + (b % blocks_per_row * B + k) * step.
     """
-    vectors = rounding == NEAREST_EVEN and x.shape[1] == LANES and not grid.fixed_point
     for chunk in prange((x.shape[0] + CHUNK - 1) // CHUNK):
-        xs = x[chunk * CHUNK : (chunk + 1) * CHUNK]
-        cs = codes[chunk * CHUNK : (chunk + 1) * CHUNK]
-        for b in range(xs.shape[0]):
-            amax = block_amax(xs, b)
-            row = scale_row(amax, scaling)
-            scales[chunk * CHUNK + b] = scaling.codes[row]
-            factor, multiply = scaling.factors[row], scaling.multiply[row]
-            if amax >= EXPONENT or not abs(factor) < np.inf:
-                for k in range(xs.shape[1]):
-                    cs[b, k] = element_code(xs[b, k], factor, multiply, grid)
-                continue
-            if vectors:
-                store_codes(xs, cs, b, factor, multiply, grid.max_value, grid.emin_bits, grid.magic_bits, grid.shift, grid.sign_mask)
-            elif rounding == NEAREST_EVEN and multiply:
-                nearest_even_codes(xs, cs, b, factor, True, grid)
-            elif rounding == NEAREST_EVEN:
-                nearest_even_codes(xs, cs, b, factor, False, grid)
-            elif rounding == STOCHASTIC:
-                block = chunk * CHUNK + b
-                index = row_index[block // blocks_per_row] + block % blocks_per_row * xs.shape[1] * index_step
-                for k in range(xs.shape[1]):
-                    x_k = xs[b, k]
-                    random = np.int64(philox_word(np.uint64(index + k * index_step), seed))
-                    count, binade = rounded_steps(clamped(x_k, factor, multiply, grid), grid, STOCHASTIC, random)
-                    cs[b, k] = signed(code_of(count, binade, grid), x_k, grid)
+        first = chunk * CHUNK
+        xs, cs, ss = x[first : first + CHUNK], codes[first : first + CHUNK], scales[first : first + CHUNK]
+        chunk_to_codes(xs, cs, ss, grid, scaling, rounding, seed, (first, row_index, blocks_per_row, index_step))
+
+
+@njit(inline="always")
+def vectors_to_values(
+    x: Float32Blocks, y: Float32Blocks, values: npt.NDArray[np.float32], stream: bool, plain: bool, grid: ElementGrid, scaling: BlockScaling
+) -> None:
+    """fake_quantize_blocks for a chunk under nearest even, of a size that has vectors. plain is a constant where this is called."""
+    each = pieces_of(x.shape[1])
+    pieces, their_values = x.reshape(-1, x.shape[1] // each), y.reshape(-1, x.shape[1] // each)
+    amaxes, rows = np.empty(GROUP * each, np.int32), np.empty(GROUP, np.uint32)
+    for group in range(0, x.shape[0], GROUP):
+        count = min(GROUP, x.shape[0] - group)
+        guess_rows(pieces, group, count, each, scaling, amaxes, rows)
+        for i in range(count):
+            row = scale_row(amaxes[i], rows[i], scaling)
+            factor, multiply, scale = scaling.factors[row], scaling.multiply[row], scaling.values[row]
+            if amaxes[i] >= EXPONENT or not abs(factor) < np.inf or scale != scale:
+                special_values(x, y, group + i, factor, multiply, scale, values, grid)
             else:
-                for k in range(xs.shape[1]):
-                    x_k = xs[b, k]
-                    count, binade = rounded_steps(clamped(x_k, factor, multiply, grid), grid, rounding, 0)
-                    cs[b, k] = signed(code_of(count, binade, grid), x_k, grid)
-            if not exact(grid):
-                correct_codes(xs, cs, b, factor, multiply, grid)
+                for piece in range((group + i) * each, (group + i + 1) * each):
+                    store_values(pieces, their_values, piece, factor, multiply, scale, stream, plain, grid)
+    if stream:
+        fence()
+
+
+@njit(cache=True)
+def chunk_to_values(
+    x: Float32Blocks,
+    y: Float32Blocks,
+    values: npt.NDArray[np.float32],
+    grid: ElementGrid,
+    scaling: BlockScaling,
+    rounding: int,
+    seed: int,
+    place: BlockPlace,
+    stream: bool,
+) -> None:
+    """fake_quantize_blocks for a chunk."""
+    if rounding == NEAREST_EVEN and pieces_of(x.shape[1]) > 0:
+        if is_plain(grid):
+            vectors_to_values(x, y, values, stream, True, grid, scaling)
+        else:
+            vectors_to_values(x, y, values, stream, False, grid, scaling)
+        return
+    for b in range(x.shape[0]):
+        amax = amax_bits(x, b)
+        row = scale_row(amax, guessed_row(amax, scaling), scaling)
+        factor, multiply, scale = scaling.factors[row], scaling.multiply[row], scaling.values[row]
+        if amax >= EXPONENT or not abs(factor) < np.inf or scale != scale:
+            special_values(x, y, b, factor, multiply, scale, values, grid)
+        elif rounding == STOCHASTIC:
+            stochastic_values(x, y, b, factor, multiply, scale, grid, seed, place)
+        elif multiply:
+            looped_values(x, y, b, factor, True, scale, rounding, grid)
+        else:
+            looped_values(x, y, b, factor, False, scale, rounding, grid)
 
 
 @njit(parallel=True, cache=True)
@@ -344,50 +486,39 @@ def fake_quantize_blocks(
     row_index: npt.NDArray[np.int64],
     blocks_per_row: int,
     index_step: int,
+    stream: bool,
 ) -> None:
-    """x (n, B) to the values (n, B) that its codes stand for. values: the element format's; the rest as in quantize_blocks."""
-    vectors = rounding == NEAREST_EVEN and x.shape[1] == LANES and not grid.fixed_point
-    zero = np.float32(0.0) if grid.fixed_point else np.float32(-0.0)  # adding it makes -0 a +0, or changes nothing
+    """x (n, B) to the values (n, B) that its codes stand for. values: the element format's; the rest as in quantize_blocks.
+
+    stream: results may go past the caches: see mxsim.kernels.lanes. out must then be aligned to STREAM_ALIGNMENT.
+    """
     for chunk in prange((x.shape[0] + CHUNK - 1) // CHUNK):
-        before = np.empty(x.shape[1], np.float32)
-        xs = x[chunk * CHUNK : (chunk + 1) * CHUNK]
-        ys = out[chunk * CHUNK : (chunk + 1) * CHUNK]
-        for b in range(xs.shape[0]):
-            amax = block_amax(xs, b)
-            row = scale_row(amax, scaling)
-            factor, multiply, scale = scaling.factors[row], scaling.multiply[row], scaling.values[row]
-            if scale != scale:
-                ys[b] = np.float32(np.nan)
-                continue
-            if not exact(grid):
-                before[:] = xs[b]
-            if amax >= EXPONENT or not abs(factor) < np.inf:
-                for k in range(xs.shape[1]):
-                    ys[b, k] = values[element_code(xs[b, k], factor, multiply, grid)] * scale
-                continue
-            if vectors:
-                store_values(xs, ys, b, factor, multiply, scale, grid.max_value, grid.emin_bits, grid.magic_bits)
-            elif rounding == NEAREST_EVEN and multiply:
-                nearest_even_values(xs, ys, b, factor, True, scale, zero, grid)
-            elif rounding == NEAREST_EVEN:
-                nearest_even_values(xs, ys, b, factor, False, scale, zero, grid)
-            elif rounding == STOCHASTIC:
-                block = chunk * CHUNK + b
-                index = row_index[block // blocks_per_row] + block % blocks_per_row * xs.shape[1] * index_step
-                for k in range(xs.shape[1]):
-                    x_k = xs[b, k]
-                    random = np.int64(philox_word(np.uint64(index + k * index_step), seed))
-                    count, binade = rounded_steps(clamped(x_k, factor, multiply, grid), grid, STOCHASTIC, random)
-                    rounded = np.float32(count) * quantum_of(binade, grid)
-                    ys[b, k] = math.copysign(np.float32(rounded * scale), x_k) + zero
-            else:
-                for k in range(xs.shape[1]):
-                    x_k = xs[b, k]
-                    count, binade = rounded_steps(clamped(x_k, factor, multiply, grid), grid, rounding, 0)
-                    rounded = np.float32(count) * quantum_of(binade, grid)
-                    ys[b, k] = math.copysign(np.float32(rounded * scale), x_k) + zero
-            if not exact(grid):
-                correct_values(before, ys, b, factor, scale, multiply, values[1], grid)
+        first = chunk * CHUNK
+        xs, ys = x[first : first + CHUNK], out[first : first + CHUNK]
+        chunk_to_values(xs, ys, values, grid, scaling, rounding, seed, (first, row_index, blocks_per_row, index_step), stream)
+
+
+@njit(cache=True)
+def chunk_amax_bits(x: Float32Blocks, finite_only: bool) -> Any:
+    """tensor_amax_bits of a chunk."""
+    largest = np.int32(0)
+    amaxes = np.empty(GROUP, np.int32)
+    for group in range(0, x.shape[0], GROUP):
+        count = min(GROUP, x.shape[0] - group)
+        if x.shape[1] == 16 or x.shape[1] == 32:
+            find_amaxes(x, group, count, 1, amaxes)
+        else:
+            for i in range(count):
+                amaxes[i] = amax_bits(x, group + i)
+        for i in range(count):
+            amax = amaxes[i]
+            if finite_only and amax >= EXPONENT:
+                amax = np.int32(0)
+                for k in range(x.shape[1]):
+                    bits = np.int32(float_bits(x[group + i, k]) & ABS)
+                    amax = max(amax, bits) if bits < EXPONENT else amax
+            largest = max(largest, amax)
+    return largest
 
 
 @njit(parallel=True, cache=True)
@@ -396,15 +527,7 @@ def tensor_amax_bits(x: Float32Blocks, finite_only: bool) -> Any:
     chunks = (x.shape[0] + CHUNK - 1) // CHUNK
     largest = np.zeros(chunks, np.int32)
     for chunk in prange(chunks):
-        xs = x[chunk * CHUNK : (chunk + 1) * CHUNK]
-        for b in range(xs.shape[0]):
-            amax = amax_bits(xs, b)
-            if finite_only and amax >= EXPONENT:
-                amax = np.int32(0)
-                for k in range(xs.shape[1]):
-                    bits = np.int32(float_bits(xs[b, k]) & ABS)
-                    amax = max(amax, bits) if bits < EXPONENT else amax
-            largest[chunk] = max(largest[chunk], amax)
+        largest[chunk] = chunk_amax_bits(x[chunk * CHUNK : (chunk + 1) * CHUNK], finite_only)
     return largest.max() if chunks else 0
 
 
@@ -414,10 +537,15 @@ def encode_elements(x: npt.NDArray[np.float32], codes: Bytes, grid: ElementGrid,
     for i in range(x.size):
         if rounding == NEAREST_EVEN or not abs(x[i]) <= grid.max_value:
             codes[i] = element_code(x[i], np.float32(1), False, grid)
+            continue
+        magnitude = np.float32(abs(x[i]))
+        count, binade = steps(magnitude, grid)
+        quantum = quantum_of(binade, grid)
+        if rounding == STOCHASTIC:
+            count = stochastic_steps(count, magnitude, quantum, random_word(i, seed))
         else:
-            random = np.int64(philox_word(np.uint64(i), seed)) if rounding == STOCHASTIC else 0
-            count, binade = rounded_steps(np.float32(abs(x[i])), grid, rounding, random)
-            codes[i] = signed(code_of(count, binade, grid), x[i], grid)
+            count = resteps(count, magnitude, quantum, rounding)
+        codes[i] = signed_code(np.int32(code_of(count, binade, grid)), shift_right(float_bits(x[i]), np.int32(31)), grid)
 
 
 @njit(parallel=True, cache=True)

@@ -1,147 +1,266 @@
-"""Blocks of 16 as vectors written out: a loop of 16 turns is too short for the compiler's own vector code, and runs at half the speed.
+"""Blocks of 16, and of 32 or multiples of it, as vectors written out: loops so short the compiler turns into vector code at half the speed.
 
-Each function takes C-contiguous arrays (n, 16) and a block's number, and computes what the loops of mxsim.kernels.conversion compute for a
-floating element format under nearest even, operation by operation.
+Each function takes C-contiguous arrays (n, LANES) and a block's number, and computes what the loops of mxsim.kernels.conversion compute
+under nearest even, operation by operation.
+
+A result that no cache will hold is better streamed: written past the caches, so that its memory is not read first. Such stores are not
+ordered with others: whoever streams ends with `fence`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
-LANES = 16
+from mxsim.kernels.parameters import KEEP, MINUS
 
 INT8, INT32, FLOAT = ir.IntType(8), ir.IntType(32), ir.FloatType()
-INTS, FLOATS = ir.VectorType(INT32, LANES), ir.VectorType(FLOAT, LANES)
 SIGN, MAGNITUDE, EXPONENT = -(1 << 31), 0x7FFFFFFF, 0x7F800000
+LINE = 4  #: lanes streamed by one store
+STREAM_ALIGNMENT = 4 * LINE  #: bytes
+TOGETHER = 16  #: blocks whose largest magnitudes are found at once
 
 
-def _constant(value: int) -> ir.Constant:
-    return ir.Constant(INTS, [value] * LANES)
+class _Vectors:
+    """Vectors of 32-bit lanes, in the making of one function's code."""
+
+    def __init__(self, lanes: int, context: Any, builder: Any, signature: Any) -> None:
+        self.lanes, self.context, self.builder, self.signature = lanes, context, builder, signature
+        self.ints, self.floats = ir.VectorType(INT32, lanes), ir.VectorType(FLOAT, lanes)
+
+    def constant(self, value: int) -> ir.Constant:
+        return ir.Constant(self.ints, [value] * self.lanes)
+
+    def spread(self, value: Any) -> Any:
+        """A scalar in every lane."""
+        undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
+        return self.builder.shuffle_vector(self.builder.insert_element(undefined, value, INT32(0)), undefined, self.constant(0))
+
+    def part(self, vector: Any, first: int, count: int) -> Any:
+        """Some lanes side by side."""
+        chosen = ir.Constant(ir.VectorType(INT32, count), list(range(first, first + count)))
+        return self.builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), chosen)
+
+    def place(self, argument: int, array: Any, element: Any, vector: Any) -> Any:
+        """Where an element of an array, an argument of the function, lies: as a pointer to a vector."""
+        data = self.context.make_array(self.signature.args[argument])(self.context, self.builder, array).data
+        return self.builder.bitcast(self.builder.gep(data, [element]), vector.as_pointer())
+
+    def block(self, argument: int, array: Any, block: Any, vector: Any) -> Any:
+        """Where a block starts."""
+        return self.place(argument, array, self.builder.mul(block, ir.Constant(block.type, self.lanes)), vector)
+
+    def load(self, place: Any) -> Any:
+        """float32 from memory, as the int32 of their bits."""
+        loaded = self.builder.load(place)
+        loaded.align = 4
+        return loaded
+
+    def largest(self, a: Any, b: Any) -> Any:
+        return self.builder.select(self.builder.icmp_signed(">", a, b), a, b)
+
+    def store(self, vector: Any, place: Any, stream: Any) -> None:
+        """A vector of 32-bit lanes to memory, past the caches where `stream` is true."""
+        builder = self.builder
+        with builder.if_else(builder.trunc(stream, ir.IntType(1))) as (streamed, kept):
+            with streamed:
+                past_caches = builder.module.add_metadata([INT32(1)])
+                first = builder.bitcast(place, ir.VectorType(INT32, LINE).as_pointer())
+                for line in range(self.lanes // LINE):
+                    stored = builder.store(self.part(vector, line * LINE, LINE), builder.gep(first, [INT32(line)]))
+                    stored.align = STREAM_ALIGNMENT
+                    stored.set_metadata("nontemporal", past_caches)
+            with kept:
+                builder.store(vector, place).align = 4
 
 
-def _spread(builder: Any, value: Any) -> Any:
-    """A scalar in every lane."""
-    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(undefined, value, INT32(0)), undefined, _constant(0))
+class _Block(_Vectors):
+    """A finite block in the making: its magnitudes in units of the scale, rounded as an ElementGrid says."""
+
+    def __init__(self, lanes: int, multiply: bool, context: Any, builder: Any, signature: Any, args: Any) -> None:
+        super().__init__(lanes, context, builder, signature)
+        source, _, self.index, factor = args[:4]
+        self.grid, self.grid_fields = args[-1], signature.args[-1].fields
+        self.bits = self.load(self.block(0, source, self.index, self.ints))
+        magnitude = builder.bitcast(builder.and_(self.bits, self.constant(MAGNITUDE)), self.floats)
+        scaled = (builder.fmul if multiply else builder.fdiv)(magnitude, self.spread(factor))
+        most = self.spread(self.field("max_value"))
+        #: |x| in units of the scale, no larger than max_value: see clamped
+        self.magnitude = builder.select(builder.fcmp_ordered("<", scaled, most), scaled, most)
+        exponent = builder.and_(builder.bitcast(self.magnitude, self.ints), self.constant(EXPONENT))
+        #: float32 bits of a power of two, and of the number whose ulp is the quantum there: see steps
+        self.binade = self.largest(exponent, self.spread(self.field("emin_bits")))
+        self.magic = builder.add(self.binade, self.spread(self.field("magic_bits")))
+        self.raised = builder.fadd(self.magnitude, builder.bitcast(self.magic, self.floats))
+        #: -1 where x is negative, else 0
+        self.sign = builder.ashr(self.bits, self.constant(31))
+
+    def field(self, name: str) -> Any:
+        """A field of the ElementGrid."""
+        return self.builder.extract_value(self.grid, self.grid_fields.index(name))
+
+    def where(self, condition: Any, value: int) -> Any:
+        """A scalar: the value where the condition holds, else 0."""
+        return self.builder.select(condition, INT32(value), INT32(0))
+
+    def smallest(self) -> Any:
+        """A scalar: the smallest number above zero, the quantum at emin."""
+        finest = self.builder.shl(self.builder.sub(INT32(23), self.field("shift")), INT32(23))
+        return self.builder.bitcast(self.builder.sub(self.field("emin_bits"), finest), FLOAT)
+
+    def at_slip(self) -> Any:
+        """Where a magnitude is the one that slips up: see ElementGrid."""
+        slip = self.field("slip")
+        given = self.builder.select(self.builder.fcmp_ordered(">", slip, FLOAT(0.0)), slip, FLOAT(-1.0))
+        return self.builder.fcmp_ordered("==", self.magnitude, self.spread(given))
+
+    def sign_where(self, zero: Any) -> Any:
+        """-1 where the result is negative, given where it is zero: see sign_of."""
+        builder = self.builder
+        floating = builder.not_(self.field("fixed_point"))
+
+        def ruled(name: str) -> Any:
+            rule = self.field(name)
+            keep, minus = (builder.and_(builder.icmp_signed("==", rule, INT32(which)), floating) for which in (KEEP, MINUS))
+            return builder.or_(builder.and_(self.sign, self.spread(self.where(keep, -1))), self.spread(self.where(minus, -1)))
+
+        is_zero_input = builder.fcmp_ordered("<=", self.magnitude, self.spread(self.field("underflow")))
+        of_zero = builder.select(is_zero_input, ruled("zero_sign"), ruled("underflow_sign"))
+        return builder.select(zero, of_zero, self.sign)
 
 
-def _block(context: Any, builder: Any, array_type: Any, array: Any, block: Any, vector: Any) -> Any:
-    """The place of a block, as a pointer to a vector."""
-    data = context.make_array(array_type)(context, builder, array).data
-    first = builder.gep(data, [builder.mul(block, ir.Constant(block.type, LANES))])
-    return builder.bitcast(first, vector.as_pointer())
+def _branches(builder: Any, conditions: Sequence[Any], make: Callable[..., None], *chosen: bool) -> None:
+    """Code for every truth of the conditions: make is given True or False for each."""
+    if not conditions:
+        make(*chosen)
+        return
+    with builder.if_else(conditions[0]) as (where_true, where_false):
+        with where_true:
+            _branches(builder, conditions[1:], make, *chosen, True)
+        with where_false:
+            _branches(builder, conditions[1:], make, *chosen, False)
 
 
-def _load(context: Any, builder: Any, array_type: Any, array: Any, block: Any) -> Any:
-    """A block of float32 as the int32 of its bits."""
-    loaded = builder.load(_block(context, builder, array_type, array, block, INTS))
-    loaded.align = 4
-    return loaded
-
-
-def _largest(builder: Any, a: Any, b: Any) -> Any:
-    return builder.select(builder.icmp_signed(">", a, b), a, b)
-
-
-def _magnitude(builder: Any, bits: Any, factor: Any, multiply: Any, max_value: Any) -> Any:
-    """|x| in units of the scale, no larger than max_value: see clamped."""
-    magnitude = builder.bitcast(builder.and_(bits, _constant(MAGNITUDE)), FLOATS)
-    factors, most = _spread(builder, factor), _spread(builder, max_value)
-    wanted = builder.trunc(multiply, ir.IntType(1))
-    scaled = builder.select(wanted, builder.fmul(magnitude, factors), builder.fdiv(magnitude, factors))
-    return builder.select(builder.fcmp_ordered("<", scaled, most), scaled, most)
-
-
-def _magic(builder: Any, magnitude: Any, emin_bits: Any, magic_bits: Any) -> tuple[Any, Any]:
-    """The binade's bits, and those of the number whose ulp is its quantum: see steps."""
-    exponent = builder.and_(builder.bitcast(magnitude, INTS), _constant(EXPONENT))
-    binade = _largest(builder, exponent, _spread(builder, emin_bits))
-    return binade, builder.add(binade, _spread(builder, magic_bits))
+def _is_wide(context: Any, builder: Any, signature: Any, x: Any) -> Any:
+    """Whether blocks, the rows of the function's first argument, are of 32; else they are of 16."""
+    size = builder.extract_value(context.make_array(signature.args[0])(context, builder, x).shape, 1)
+    return builder.icmp_signed("==", size, ir.Constant(size.type, 32))
 
 
 @intrinsic
-def largest_bits(_typingctx: Any, x: Any, block: Any) -> Any:
-    """amax_bits: float32 bits of the block's largest magnitude."""
+def largest_bits(_typingctx: Any, x: Any, block: Any, amaxes: Any, at: Any) -> Any:
+    """amax_bits of TOGETHER blocks from `block` on, into amaxes[at:], int32."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = builder.and_(_load(context, builder, signature.args[0], *args), _constant(MAGNITUDE))
-        width = LANES
-        while width > 1:
-            width //= 2
-            undefined = ir.Constant(lanes.type, ir.Undefined)
-            halves = [
-                builder.shuffle_vector(lanes, undefined, ir.Constant(ir.VectorType(INT32, width), list(range(start, start + width))))
-                for start in (0, width)
-            ]
-            lanes = _largest(builder, *halves)
-        return builder.extract_element(lanes, INT32(0))
+        x, block, amaxes, at = args
+        vectors = _Vectors(TOGETHER, context, builder, signature)
 
-    return types.int32(x, types.intp), codegen
+        def halved(a: Any, b: Any) -> Any:
+            """The larger of each two neighbours in a, then in b."""
+            evens, odds = (ir.Constant(vectors.ints, list(range(start, 2 * TOGETHER, 2))) for start in (0, 1))
+            return vectors.largest(builder.shuffle_vector(a, b, evens), builder.shuffle_vector(a, b, odds))
+
+        def make(wide: bool) -> None:
+            lanes = 32 if wide else 16
+            first = builder.mul(block, ir.Constant(block.type, lanes))
+
+            def magnitudes(lane: int) -> Any:
+                place = vectors.place(0, x, builder.add(first, ir.Constant(first.type, lane)), vectors.ints)
+                return builder.and_(vectors.load(place), vectors.constant(MAGNITUDE))
+
+            found = []
+            for lane in range(0, TOGETHER * lanes, lanes):
+                pieces = [magnitudes(lane + piece) for piece in range(0, lanes, TOGETHER)]
+                found.append(reduce(vectors.largest, pieces))
+            while len(found) > 1:
+                found = [halved(a, b) for a, b in zip(found[::2], found[1::2], strict=True)]
+            builder.store(found[0], vectors.place(2, amaxes, at, vectors.ints)).align = 4
+
+        _branches(builder, [_is_wide(context, builder, signature, x)], make)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, amaxes, types.intp), codegen
 
 
 @intrinsic
 def store_values(
-    _typingctx: Any,
-    x: Any,
-    y: Any,
-    block: Any,
-    factor: Any,
-    multiply: Any,
-    scale: Any,
-    max_value: Any,
-    emin_bits: Any,
-    magic_bits: Any,
+    _typingctx: Any, x: Any, y: Any, block: Any, factor: Any, multiply: Any, scale: Any, stream: Any, plain: Any, grid: Any
 ) -> Any:
-    """nearest_even_values for a floating element format."""
-    single = types.float32
-    arguments = (x, y, types.intp, single, types.boolean, single, single, types.int32, types.int32)
+    """looped_values of a block. plain: see is_plain; a constant where this is called."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, target, block, factor, multiply, scale, max_value, emin_bits, magic_bits = args
-        bits = _load(context, builder, signature.args[0], source, block)
-        magnitude = _magnitude(builder, bits, factor, multiply, max_value)
-        magic = builder.bitcast(_magic(builder, magnitude, emin_bits, magic_bits)[1], FLOATS)
-        rounded = builder.fsub(builder.fadd(magnitude, magic), magic)
-        value = builder.bitcast(builder.fmul(rounded, _spread(builder, scale)), INTS)
-        signed = builder.or_(builder.and_(value, _constant(MAGNITUDE)), builder.and_(bits, _constant(SIGN)))
-        builder.store(signed, _block(context, builder, signature.args[1], target, block, INTS)).align = 4
+        source, target, _, _, multiply, scale, stream, plain, _ = args
+
+        def make(wide: bool, multiply: bool, plain: bool) -> None:
+            made = _Block(32 if wide else 16, multiply, context, builder, signature, args)
+            value = builder.fmul(builder.fsub(made.raised, builder.bitcast(made.magic, made.floats)), made.spread(scale))
+            if plain:
+                signed = builder.or_(builder.bitcast(value, made.ints), builder.and_(made.bits, made.constant(SIGN)))
+                # A format without -0 has +0: adding +0 turns one into the other, and adding -0 changes nothing.
+                zero = builder.select(made.field("fixed_point"), FLOAT(0.0), FLOAT(-0.0))
+                signed = builder.bitcast(builder.fadd(builder.bitcast(signed, made.floats), made.spread(zero)), made.ints)
+            else:
+                value = builder.select(made.at_slip(), made.spread(builder.fmul(made.smallest(), scale)), value)
+                is_zero = builder.fcmp_ordered("==", value, ir.Constant(made.floats, [0.0] * made.lanes))
+                signed = builder.or_(builder.bitcast(value, made.ints), builder.and_(made.sign_where(is_zero), made.constant(SIGN)))
+            made.store(signed, made.block(1, target, made.index, made.ints), stream)
+
+        _branches(builder, [_is_wide(context, builder, signature, source), multiply, plain], make)
         return context.get_dummy_value()
 
-    return types.void(*arguments), codegen
+    single, flag = types.float32, types.boolean
+    return types.void(x, y, types.intp, single, flag, single, flag, flag, grid), codegen
 
 
 @intrinsic
-def store_codes(
-    _typingctx: Any,
-    x: Any,
-    codes: Any,
-    block: Any,
-    factor: Any,
-    multiply: Any,
-    max_value: Any,
-    emin_bits: Any,
-    magic_bits: Any,
-    shift: Any,
-    sign_mask: Any,
-) -> Any:
-    """nearest_even_codes for a floating element format."""
-    single, whole = types.float32, types.int32
-    arguments = (x, codes, types.intp, single, types.boolean, single, whole, whole, whole, whole)
+def store_codes(_typingctx: Any, x: Any, codes: Any, block: Any, factor: Any, multiply: Any, plain: Any, grid: Any) -> Any:
+    """looped_codes of a block. plain: see is_plain; a constant where this is called."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, target, block, factor, multiply, max_value, emin_bits, magic_bits, shift, sign_mask = args
-        bits = _load(context, builder, signature.args[0], source, block)
-        magnitude = _magnitude(builder, bits, factor, multiply, max_value)
-        binade, magic = _magic(builder, magnitude, emin_bits, magic_bits)
-        count = builder.sub(builder.bitcast(builder.fadd(magnitude, builder.bitcast(magic, FLOATS)), INTS), magic)
-        above = builder.ashr(builder.sub(binade, _spread(builder, emin_bits)), _spread(builder, shift))
-        sign = builder.and_(builder.ashr(bits, _constant(31)), _spread(builder, sign_mask))
-        code = builder.trunc(builder.or_(builder.add(count, above), sign), ir.VectorType(INT8, LANES))
-        builder.store(code, _block(context, builder, signature.args[1], target, block, code.type)).align = 1
+        source, target, _, _, multiply, plain, _ = args
+
+        def make(wide: bool, multiply: bool, plain: bool) -> None:
+            made = _Block(32 if wide else 16, multiply, context, builder, signature, args)
+            count = builder.sub(builder.bitcast(made.raised, made.ints), made.magic)
+            above = builder.sub(made.binade, made.spread(made.field("emin_bits")))
+            code = builder.add(count, builder.ashr(above, made.spread(made.field("shift"))))
+            sign = made.sign
+            if not plain:
+                code = builder.select(made.at_slip(), made.constant(1), code)
+                sign = made.sign_where(builder.icmp_signed("==", code, made.constant(0)))
+            fixed_point = made.field("fixed_point")
+            negated = builder.and_(sign, made.spread(made.where(fixed_point, -1)))
+            twos_complement = builder.sub(builder.xor(code, negated), negated)
+            mask = builder.select(fixed_point, INT32(0), made.field("sign_mask"))
+            signed = builder.or_(twos_complement, builder.and_(sign, made.spread(mask)))
+            stored = builder.trunc(signed, ir.VectorType(INT8, made.lanes))
+            builder.store(stored, made.block(1, target, made.index, stored.type)).align = 1
+
+        _branches(builder, [_is_wide(context, builder, signature, source), multiply, plain], make)
         return context.get_dummy_value()
 
-    return types.void(*arguments), codegen
+    return types.void(x, codes, types.intp, types.float32, types.boolean, types.boolean, grid), codegen
+
+
+@intrinsic
+def fence(_typingctx: Any) -> Any:
+    """Streamed stores are seen before whatever is stored after."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@njit(inline="always")
+def pieces_of(block_size: int) -> int:
+    """How many vectors make up a block, each of 32 or, for blocks of 16, of 16; 0 where vectors are not for the size."""
+    if block_size == 16:
+        return 1
+    return block_size // 32 if block_size % 32 == 0 else 0

@@ -54,7 +54,7 @@ class BlockScaling(NamedTuple):
     below: npt.NDArray[np.int32]  #: (278,)
     above: npt.NDArray[np.int32]  #: (278,)
     threshold: npt.NDArray[np.int32]  #: (278,)
-    first: npt.NDArray[np.int32]  #: (128,) ascending
+    first: npt.NDArray[np.int32]  #: (129,) ascending from 0, which no block's amax lies below, to the largest int32, which none reaches
     guess: np.float32  #: 0 for E8M0
     after_vanished: np.int32  #: amax bits from which the scale of a block does not come out zero
     vanished: np.int32  #: row of a block below that

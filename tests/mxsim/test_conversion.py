@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mxsim
+from mxsim.conversion import STREAMED
 from tests.exactness import bulk
 from tests.exactness import conversion as exactness
 from tests.exactness.blocks import awkward_rows
@@ -70,6 +71,27 @@ def test_out_receives_the_values(format_name: str) -> None:
         out[...] = 7
         assert mxsim.quantize(values, format_name).dequantize(out=out) is out
         np.testing.assert_array_equal(exactness.bits_of(out), expected)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(
+    ("format_name", "policy"),
+    [("mxfp8_e5m2", "ocp"), ("mxint8", "auto-round"), ("mxfp4_e2m1", "compressed-tensors"), ("nvfp4", "modelopt")],
+)
+def test_a_result_that_no_cache_holds(format_name: str, policy: str, first: int) -> None:
+    # written past the caches where its memory is aligned for that, here where first is 0
+    size = STREAMED // 4 + 5 * 32
+    x = np.random.default_rng(1).standard_normal(size, np.float32)
+    x[:64], x[-40:-8] = 0, -1e-30
+    x[100], x[-1], x[size // 2] = np.nan, np.inf, -(np.float32(2.0) ** 100)
+    memory = np.full(size + 8, 7, np.float32)
+    start = -memory.ctypes.data // 4 % 4 + first
+    out = memory[start : start + size]
+    mxsim.fake_quantize(x, format_name, policy=policy, out=out, tensor_scale=0.002 if format_name == "nvfp4" else None)
+    expected = mxsim.quantize(x, format_name, policy=policy, tensor_scale=0.002 if format_name == "nvfp4" else None).dequantize()
+    assert np.array_equal(out.view(np.int32), expected.view(np.int32))
+    assert (memory[:start] == 7).all()
+    assert (memory[start + size :] == 7).all()
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
