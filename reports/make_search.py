@@ -1,19 +1,23 @@
-"""`python -m reports.make_search FOLDER ... [--ablation FOLDER]`: reports/search.md from the records of sweeps.
+"""`python -m reports.make_search`: reports/search.md from what reports/records holds.
 
-Every number is read from records that `dmx sweep` wrote; the commands are those that the records themselves name.
+Every number is read from records that `dmx sweep` wrote and reports.archive kept, or from a table that a script beside this one wrote
+there; the commands are those that records and tables themselves name.
 """
 
 from __future__ import annotations
 
-import argparse
+import math
 import statistics
 from collections import defaultdict
 from pathlib import Path
 
+from analysis.names import COSTS, KL, PERPLEXITY
 from analysis.records import Record, Results, read_results
+from analysis.summary import analyse
 from benchmarks.timing import markdown
 from mxsim.files import renamed_when_whole
 from reports import tables
+from reports.archive import RECORDS, SUFFIX, unpacked
 
 REPORT = Path(__file__).parent / "search.md"
 OURS = "dmx"
@@ -23,7 +27,8 @@ PICTURED = ["mxfp4_e2m1", "mxfp8_e4m3"]  #: the ladder whose front lies beside t
 
 HEAD = """# The search against its baselines
 
-Made by `python -m reports.make_search` from the records of the sweeps below; each record holds its own specification, hashes and versions.
+Made by `python -m reports.make_search` from the records of the sweeps below, kept in [records](records); each record holds its own
+specification, hashes and versions.
 Perplexity: non-overlapping windows, no special tokens, the first token of each window not scored. Every method has the same model, search
 text, number of tokens, choices (weight and input formats apart, except where said) and budget, an upper bound that none exceeds. Median
 over seeds, the range in brackets where there are several: a seed draws a baseline's windows from the text, and dMX's batches from
@@ -54,7 +59,7 @@ def section(results: Results) -> str:
     lines.append(
         f"Search text {texts['search']['name']} ({settings['tokens']} tokens), report text {texts['report']['name']} "
         f"({tokens} tokens scored). "
-        f"Command: `{command(first)}`.\n"
+        f"{'Commands' if len(commands(records)) > 1 else 'Command'}: {', then '.join(f'`{c}`' for c in commands(records))}.\n"
     )
     unlimited = {(r.method, *r.specification["formats"]): r for r in records if not budget_of(r)}  # once, whatever seeds were swept after
     references = sorted(unlimited.values(), key=lambda r: -(r.achieved["bits"] or 0))
@@ -84,9 +89,9 @@ def section(results: Results) -> str:
         )
     picture = REPORT.with_name(f"front_{first.model}.svg")
     if picture.exists() and ladder(records) == PICTURED:
-        lines.append(
-            f"![Perplexity against average bits]({picture.name})\n\nDrawn by `python -m analysis pareto {command(first).split()[-1]}`.\n"
-        )
+        folder = commands(records)[0].split()[-1]
+        lines.append(f"![Perplexity against average bits]({picture.name})\n\nDrawn by `python -m analysis pareto {folder}`.\n")
+    lines.append(areas(results))
     for problem in results.problems:
         lines.append(f"- not used: {problem}")
     return "\n".join(lines)
@@ -96,11 +101,35 @@ def ladder(records: tuple[Record, ...]) -> list[str]:
     return next((list(r.specification["formats"]) for r in records if budget_of(r)), [])
 
 
-def command(record: Record) -> str:
-    """The command without the folders of the machine it ran on."""
-    words = record.environment["command"].split()
-    words[0] = "dmx"
-    return " ".join(Path(word).name if "/" in word else word for word in words)
+def commands(records: tuple[Record, ...]) -> list[str]:
+    """Those that made the records, each once, in the order they were given in."""
+    began: dict[str, float] = {}
+    for record in records:
+        command = record.environment["command"]
+        began[command] = min(record.path.stat().st_mtime, began.get(command, math.inf))
+    return sorted(began, key=lambda command: began[command])
+
+
+def areas(results: Results) -> str:
+    """Each method's hypervolume in every plane, as a share of the box between uniform formats and the float model."""
+    found = analyse(results).hypervolumes
+    found = found[found["budgets"] > 1]
+    if found.empty:
+        return ""
+    planes = [(quality, cost) for quality in (PERPLEXITY, KL) for cost in COSTS]
+    methods = sorted(set(found["method"]), key=lambda m: (m != OURS, m))
+    rows = []
+    for quality, cost in planes:
+        plane = found[(found["quality"] == quality.column) & (found["cost"] == cost.column)].set_index("method")["share"]
+        if not plane.empty:
+            shares = [f"{plane[m]:.3f}" if m in plane.index else "-" for m in methods]
+            best = f"{plane.max():.3f}"
+            rows.append([f"{quality.short} by {cost.short}", *(f"**{s}**" if s == best else s for s in shares)])
+    return (
+        "Hypervolume, as a share of the box between the uniform formats and the float model:\n\n"
+        + markdown(["plane", *methods], rows)
+        + "\n"
+    )
 
 
 def cell(records: list[Record], best: float) -> str:
@@ -113,14 +142,11 @@ def cell(records: list[Record], best: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+")
-    parser.add_argument(
-        "--table", action="append", default=[], help="what make_ablation, make_cost_aware or make_unit_quality wrote; repeatable"
-    )
-    asked = parser.parse_args()
-    parts = [HEAD, *(section(read_results(folder)) for folder in asked.folders)]
-    parts += [tables.section(path) for path in asked.table]
+    parts = [HEAD]
+    for archive in sorted(RECORDS.glob(f"*{SUFFIX}")):
+        with unpacked(archive) as records:
+            parts.append(section(read_results(records)))
+    parts += [tables.section(path) for path in sorted(RECORDS.glob("*.json"))]
     before = REPORT.read_text(encoding="utf-8") if REPORT.exists() else ""
     if BY_HAND in before:
         parts.append(before[before.index(BY_HAND) :])
