@@ -1,9 +1,14 @@
-"""`python -m benchmarks`: every benchmark of this folder in turn, each in a process of its own, into reports/benchmarks.md."""
+"""`python -m benchmarks [SUBJECT ...]`: the benchmarks of this folder in turn, each in a process of its own, into reports/benchmarks.md.
+
+Subjects that are not named keep the section they have there.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -26,18 +31,28 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def title(section: str) -> str:
+    return section.partition("\n")[0]
+
+
 def main() -> None:
-    sections = []
-    for subject in tqdm([s for s in SUBJECTS if (HERE / f"{s}.py").exists()], desc="benchmarks", unit="subject"):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"{', '.join(SUBJECTS)}; all when left out")
+    asked = parser.parse_args().subjects or SUBJECTS
+    if unknown := sorted(set(asked) - set(SUBJECTS)):
+        parser.error(f"no subject {', '.join(unknown)}: choose from {', '.join(SUBJECTS)}")
+    before = REPORT.read_text() if REPORT.exists() else ""
+    sections = {title(part): part.strip() for part in re.split(r"^(?=## )", before, flags=re.MULTILINE)[1:]}
+    for subject in tqdm(asked, desc="benchmarks", unit="subject"):
         command = [sys.executable, "-m", f"benchmarks.{subject}"]
         done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=True)
-        sections.append(done.stdout.strip())
+        sections[title(done.stdout.strip())] = done.stdout.strip()
     packages = ", ".join(f"{p} {version(p)}" for p in ("numpy", "numba", "ml_dtypes"))
     machine = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
     shared = "The machine is shared with other work: every figure is a median over turns, and ratios are taken within a turn."
     head = f"# Speed\n\nMade by `make bench` on {machine}. {shared}"
     with renamed_when_whole(REPORT) as part:
-        part.write_text("\n\n".join([head, *sections]) + "\n")
+        part.write_text("\n\n".join([head, *sections.values()]) + "\n")
     print(REPORT.relative_to(HERE.parent))
 
 

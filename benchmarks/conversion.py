@@ -1,6 +1,6 @@
 """Quantise, fake-quantise and dequantise 64 MiB of float32, against a memory copy and against eager peers.
 
-    python -m benchmarks.conversion [--rounds 9]
+    python -m benchmarks.conversion [--rounds 25]
 
 torchao and compressed-tensors are measured where they can be imported.
 """
@@ -149,7 +149,7 @@ def against_peers(x: Float32, rounds: int) -> Iterator[list[str]]:
         yield [name, gigabytes_per_second(t["mxsim"]), *cells, f"{min(ratios.values()):.1f}x", f"{target}x"]
 
 
-def main(rounds: int = 9) -> None:
+def main(rounds: int = 25) -> None:
     numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))
     x = np.random.default_rng(0).standard_normal(ELEMENTS).astype(np.float32)
     threads = numba.get_num_threads()
@@ -168,5 +168,5 @@ def main(rounds: int = 9) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=25)
     main(parser.parse_args().rounds)
