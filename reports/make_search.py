@@ -11,7 +11,7 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from analysis.names import COSTS, KL, PERPLEXITY
+from analysis.names import COSTS, KL, PERPLEXITY, Metric
 from analysis.records import Record, Results, read_results
 from analysis.summary import analyse
 from benchmarks.timing import markdown
@@ -55,7 +55,9 @@ def section(results: Results) -> str:
     texts = first.specification["text"]
     settings = first.specification["settings"]
     tokens = first.quality["tokens"]
-    lines = [f"## {first.model}: {', '.join(ladder(records))}\n"]
+    kinds = sorted({kind_of(r) for r in records if budget_of(r)}, key=lambda kind: (kind != "bits", kind))
+    budgets = "" if "bits" in kinds else f", budgets in {', '.join(kinds)}"
+    lines = [f"## {first.model}: {', '.join(ladder(records))}{budgets}\n"]
     lines.append(
         f"Search text {texts['search']['name']} ({settings['tokens']} tokens), report text {texts['report']['name']} "
         f"({tokens} tokens scored). "
@@ -65,8 +67,26 @@ def section(results: Results) -> str:
     references = sorted(unlimited.values(), key=lambda r: -(r.achieved["bits"] or 0))
     rows = [[r.method, "/".join(r.specification["formats"]) or "float32", f"{value(r):.4f}"] for r in references]
     lines += [markdown(["reference", "format", "perplexity"], rows), ""]
+    picture = REPORT.with_name(f"front_{first.model}.svg")
+    if picture.exists() and ladder(records) == PICTURED and "bits" in kinds:
+        folder = commands(records)[0].split()[-1]
+        lines.append(f"![Perplexity against average bits]({picture.name})\n\nDrawn by `python -m analysis pareto {folder}`.\n")
+    for kind in kinds:
+        lines.append(comparison(results.with_records(r for r in records if kind_of(r) in ("", kind)), kind))
+    for problem in results.problems:
+        lines.append(f"- not used: {problem}")
+    return "\n".join(lines)
+
+
+def kind_of(record: Record) -> str:
+    """Of its budget: bits, bytes, energy or latency; nothing where it had none."""
+    return budget_of(record).partition("=")[0]
+
+
+def comparison(results: Results, kind: str) -> str:
+    """Budgets of one kind by methods, and the hypervolumes: in every plane for budgets of bits, else in those of the budget's own cost."""
     by_budget: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
+    for record in results.records:
         if budget_of(record):
             by_budget[budget_of(record)][record.method].append(record)
     methods = sorted({m for found in by_budget.values() for m in found}, key=lambda m: (m != OURS, m))
@@ -81,20 +101,13 @@ def section(results: Results) -> str:
             gap = medians[OURS] / best - 1
             within += gap <= NEAR
             worst = max(worst, gap)
-    lines += [markdown(["budget", *methods], table), ""]
+    lines = [markdown(["budget", *methods], table), ""]
     if OURS in methods:
         lines.append(
             f"dMX is lowest (ties counted) at {wins} of {compared} budgets, within 0.5 % of the lowest at {within}, "
             f"{100 * worst:.2f} % above it at worst.\n"
         )
-    picture = REPORT.with_name(f"front_{first.model}.svg")
-    if picture.exists() and ladder(records) == PICTURED:
-        folder = commands(records)[0].split()[-1]
-        lines.append(f"![Perplexity against average bits]({picture.name})\n\nDrawn by `python -m analysis pareto {folder}`.\n")
-    lines.append(areas(results))
-    for problem in results.problems:
-        lines.append(f"- not used: {problem}")
-    return "\n".join(lines)
+    return "\n".join([*lines, areas(results, [cost for cost in COSTS if kind in ("bits", cost.short)])])
 
 
 def ladder(records: tuple[Record, ...]) -> list[str]:
@@ -110,13 +123,13 @@ def commands(records: tuple[Record, ...]) -> list[str]:
     return sorted(began, key=lambda command: began[command])
 
 
-def areas(results: Results) -> str:
-    """Each method's hypervolume in every plane, as a share of the box between uniform formats and the float model."""
+def areas(results: Results, costs: list[Metric]) -> str:
+    """Each method's hypervolume in the planes of these costs, as a share of the box between uniform formats and the float model."""
     found = analyse(results).hypervolumes
     found = found[found["budgets"] > 1]
     if found.empty:
         return ""
-    planes = [(quality, cost) for quality in (PERPLEXITY, KL) for cost in COSTS]
+    planes = [(quality, cost) for quality in (PERPLEXITY, KL) for cost in costs]
     methods = sorted(set(found["method"]), key=lambda m: (m != OURS, m))
     rows = []
     for quality, cost in planes:
@@ -143,7 +156,7 @@ def cell(records: list[Record], best: float) -> str:
 
 def main() -> None:
     parts = [HEAD]
-    for archive in sorted(RECORDS.glob(f"*{SUFFIX}")):
+    for archive in sorted(RECORDS.glob(f"*{SUFFIX}"), key=lambda path: path.name.removesuffix(SUFFIX)):
         with unpacked(archive) as records:
             parts.append(section(read_results(records)))
     parts += [tables.section(path) for path in sorted(RECORDS.glob("*.json"))]
