@@ -12,9 +12,10 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from mxsim.kernels.bits import float_bits
-from mxsim.kernels.conversion import ABS, EXPONENT, chunk_to_codes
+from mxsim.kernels.conversion import ABS, chunk_to_codes
 from mxsim.kernels.gather import widened
 from mxsim.kernels.parameters import BlockScaling, ElementGrid
+from mxsim.kernels.rounding import EXPONENT
 
 CHUNK = 256  #: blocks to one unit of parallel work: their float32 copies stay in the first caches
 SCALE_DIFFERS, ELEMENTS_DIFFER = np.uint8(1), np.uint8(2)
