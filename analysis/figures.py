@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis.errors import AnalysisError
 from analysis.experiments import Experiments
-from analysis.names import METHOD_TITLES
+from analysis.names import METHOD_TITLES, OWN_METHODS
 from analysis.plots.cost import ENERGY_TERMS, recorded_roofline, recorded_stacks, save, stacked
 from analysis.plots.format_map import format_maps
 from analysis.plots.front import front_plot
@@ -55,7 +55,7 @@ def figures(analysis: Analysis, experiments: list[Experiments]) -> Iterator[tupl
         roles = roles_plot(analysis.roles, f"{series} on {where}")
         if roles is not None:
             yield "roles", roles
-    for method in ("dmx", "dmx_paper"):
+    for method in OWN_METHODS:
         record = trajectory_record(analysis, method)
         if record is not None:
             steps = analysis.frames.trajectories[analysis.frames.trajectories["key"] == record.key]

@@ -16,7 +16,7 @@ from typing import Any
 from analysis.errors import AnalysisError, NothingToDrawError
 
 SCHEMA = 1
-METHODS = ("float", "uniform", "first_last", "kl", "kl_per_bit", "first_order", "fisher", "dmx", "dmx_paper")
+METHODS = ("float", "uniform", "first_last", "kl", "kl_per_bit", "first_order", "fisher", "dmx", "dmx_kl", "dmx_paper")
 NEEDED = ("schema", "key", "status", "specification", "achieved", "quality")
 
 

@@ -9,13 +9,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.frames import Frames, frames_of
-from analysis.names import COSTS, KL, PERPLEXITY, REFERENCES
+from analysis.names import COSTS, KL, OWN_METHODS, PERPLEXITY, REFERENCES
 from analysis.pareto import dominance, hypervolumes, points_table
 from analysis.records import Problem, Results
 from analysis.roles import paper_claim, role_table
 from analysis.views import View, costs_of, qualities_of, views
 
-OWN_METHODS = ("dmx", "dmx_paper")
 HEADLINE_BITS = 5.0  #: the budget a headline is about, or the nearest to it
 
 

@@ -30,7 +30,7 @@ from mxsim.errors import MxsimError
 from mxsim.workload import Phase, build_workload
 
 #: method -> the preset it searches with
-SEARCHES = {"dmx": "default", "dmx_paper": "paper"}
+SEARCHES = {"dmx": "default", "dmx_kl": "kl", "dmx_paper": "paper"}
 
 
 def record_of(run: Run, folder: Path, *, progress: bool = False) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def search(
     Args:
         model: see dmx.load_model.
         budget: "bits=5.0", "bytes=3e6", "energy=0.6x" (of all-BF16), "latency=2e-4" (seconds), a Budget, or several of them.
-        config: a SearchConfig or the name of a preset, "default" or "paper"; settings change single ones of it: steps=100, seed=1.
+        config: a SearchConfig or the name of a preset, "default", "kl" or "paper"; settings change single ones: steps=100, seed=1.
         text: what the search looks at: a UTF-8 file or tokens; None is the embedded model's search text.  part: "all", or the "first" or
             "second" half.
         scenario: device and phases for budgets given as text, and for what is reported as achieved.

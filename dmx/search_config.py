@@ -103,7 +103,7 @@ PAPER = SearchConfig(
     refine=0,
 )
 
-PRESETS: Mapping[str, SearchConfig] = MappingProxyType({"default": SearchConfig(), "paper": PAPER})
+PRESETS: Mapping[str, SearchConfig] = MappingProxyType({"default": SearchConfig(), "kl": SearchConfig(loss="kl"), "paper": PAPER})
 
 
 def preset(name: str) -> SearchConfig:

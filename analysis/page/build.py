@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from analysis.errors import AnalysisError
 from analysis.experiments import Experiments
-from analysis.names import COSTS, KL, METHOD_TITLES, PERPLEXITY, REFERENCES, Metric, scaling
+from analysis.names import COSTS, KL, METHOD_TITLES, OWN_METHODS, PERPLEXITY, REFERENCES, Metric, scaling
 from analysis.page import charts
 from analysis.page.assignments import format_key, map_cells, store
 from analysis.pareto import RESAMPLES
@@ -258,7 +258,7 @@ def maps(analysis: Analysis) -> list[dict[str, Any]]:
 def trajectories(analysis: Analysis) -> list[dict[str, Any]]:
     """dMX's search, and the published one's, each at the headline's budget."""
     found = []
-    for method in ("dmx", "dmx_paper"):
+    for method in OWN_METHODS:
         record = trajectory_record(analysis, method)
         if record is None:
             continue

@@ -27,6 +27,7 @@ class Style:
 
 STYLES = {
     "dmx": Style(colour=BLUE, dark="#5BA8E0", marker="o", dash=(), width=2.2),
+    "dmx_kl": Style(colour="#00796B", dark="#4DB6AC", marker="p", dash=(5, 1)),
     "dmx_paper": Style(colour=SKY, dark="#8FD0F5", marker="s", dash=(6, 2)),
     "kl": Style(colour=RED, dark="#F0803C", marker="^", dash=(4, 2)),
     "kl_per_bit": Style(colour=ORANGE, dark="#F0B93A", marker="v", dash=(1, 2)),

@@ -25,7 +25,7 @@ def command(
     budget: options.Budgets,
     model: options.Model = None,
     preset: Annotated[
-        str, typer.Option("--preset", help="default, or paper: the method as published, without its learned rotations.")
+        str, typer.Option("--preset", help="default; kl: least KL to the float model; paper: as published, without its rotations.")
     ] = "default",
     formats: Annotated[
         str | None, typer.Option("--formats", help="The ladder, with commas between. [default: mxfp4_e2m1,mxfp8_e4m3]")

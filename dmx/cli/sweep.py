@@ -23,7 +23,7 @@ def command(
     model: options.Model = None,
     budgets: Annotated[str, typer.Option("--budgets", help="With commas between.")] = "bits=4.5,bits=5,bits=5.5,bits=6,bits=7",
     methods: Annotated[
-        str, typer.Option("--methods", help="Of uniform, first_last, kl, kl_per_bit, first_order, fisher, dmx, dmx_paper.")
+        str, typer.Option("--methods", help="Of uniform, first_last, kl, kl_per_bit, first_order, fisher, dmx, dmx_kl, dmx_paper.")
     ] = ("uniform,first_last,kl,kl_per_bit,first_order,fisher,dmx"),
     seeds: Annotated[str, typer.Option("--seeds", help="With commas between.")] = "0",
     formats: options.Formats = "mxfp4_e2m1,mxfp8_e4m3",
