@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 Run = Callable[[], object]
+Name = TypeVar("Name", bound=Hashable)
 
 
 def seconds(run: Run) -> float:
@@ -15,7 +17,7 @@ def seconds(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def turns(runs: Mapping[str, Run], rounds: int, rest_s: float = 0.0) -> dict[str, list[float]]:
+def turns(runs: Mapping[Name, Run], rounds: int, rest_s: float = 0.0) -> dict[Name, list[float]]:
     """Every run once to warm up, then all of them in turn, `rounds` times. Returns: seconds by name.
 
     Args: rest_s: seconds to sleep before each run, not counted: a BLAS's threads go on spinning for a while after its last call, and
@@ -23,7 +25,7 @@ def turns(runs: Mapping[str, Run], rounds: int, rest_s: float = 0.0) -> dict[str
     """
     for run in runs.values():
         run()
-    taken: dict[str, list[float]] = {name: [] for name in runs}
+    taken: dict[Name, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
             time.sleep(rest_s)

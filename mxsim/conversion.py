@@ -19,7 +19,7 @@ from mxsim.policies import Policy, policy_of
 from mxsim.tensor import MXTensor
 
 SEEDS = 1 << 64
-STREAMED = 1 << 25  #: bytes of a given output from which no cache is expected to hold it; a new one was just cleared by the system
+STREAMED = 1 << 25  #: bytes of an output from which no cache is expected to hold it
 
 
 def quantize(
@@ -118,7 +118,7 @@ def fake_quantize(
             fake_quantize(job.x.copy(), job.format, axis, policy, scale_rule, rounding, None, seed, tensor_scale),
         )
     else:
-        job.fake_quantize(result, stream=out is not None and result.nbytes >= STREAMED)
+        job.fake_quantize(result)
     return result
 
 
@@ -274,8 +274,7 @@ class _Job:
             scatter(piece_codes, codes[index])
             scatter(piece_scales, scales[index])
 
-    def fake_quantize(self, out: npt.NDArray[np.float32], stream: bool) -> None:
-        """stream: whether the caches hold nothing of out, and will not."""
+    def fake_quantize(self, out: npt.NDArray[np.float32]) -> None:
         if self.x.size == 0:
             return
         block, plan = self.format.block_size, self.plan
@@ -290,7 +289,7 @@ class _Job:
                 plan.scaling,
                 plan.rounding,
                 *self._place(()),
-                stream and out.ctypes.data % STREAM_ALIGNMENT == 0,
+                out.nbytes >= STREAMED and out.ctypes.data % STREAM_ALIGNMENT == 0,
             )
             return
         result = None
