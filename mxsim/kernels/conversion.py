@@ -15,7 +15,17 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from mxsim.kernels.bits import bits_float, float_bits, shift_right
-from mxsim.kernels.lanes import TOGETHER, fence, largest_bits, pieces_of, store_codes, store_values
+from mxsim.kernels.lanes import (
+    TOGETHER,
+    fence,
+    largest_bits,
+    pieces_of,
+    prefetch,
+    store_codes,
+    store_codes_in_place,
+    store_values,
+    store_values_in_place,
+)
 from mxsim.kernels.parameters import NEAREST_EVEN, STOCHASTIC, BlockScaling, ElementGrid
 from mxsim.kernels.rounding import (
     EXPONENT,
@@ -43,6 +53,7 @@ BlockPlace = tuple[int, npt.NDArray[np.int64], int, int]  #: first block, row_in
 ABS = np.int32(0x7FFFFFFF)
 CHUNK = 1024  #: blocks to one unit of parallel work
 GROUP = 64  #: blocks whose largest magnitudes are found before the first of them is converted, so that neither waits for the other
+AHEAD = GROUP + GROUP // 2  #: pieces ahead of the one converted, of those to be looked at next: see prefetch
 
 
 @njit(inline="always")
@@ -198,11 +209,18 @@ def special_values(
 
 
 @njit(inline="always")
-def guess_rows(pieces: Float32Blocks, first: int, count: int, each: int, scaling: BlockScaling, amaxes: Any, rows: Any) -> None:
-    """amax_bits and guessed_row of `count` blocks: see find_amaxes."""
-    find_amaxes(pieces, first, count, each, amaxes)
-    for i in range(count):
-        rows[i] = guessed_row(amaxes[i], scaling)
+def are_steady(amaxes: npt.NDArray[np.int32], count: int, scaling: BlockScaling) -> bool:
+    """Whether the scales of `count` blocks are all steady: see BlockScaling."""
+    smallest, largest = amaxes[0], amaxes[0]
+    for i in range(1, count):
+        smallest, largest = min(smallest, amaxes[i]), max(largest, amaxes[i])
+    return bool(smallest >= scaling.steady_from and largest < scaling.steady_to)
+
+
+@njit(inline="always")
+def steady_exponent(amax: np.int32, scaling: BlockScaling) -> np.int32:
+    """The exponent of a steady scale, << 23."""
+    return np.int32(np.int32(np.int32(amax + scaling.carry) & EXPONENT) - scaling.fixed)
 
 
 @njit(inline="always")
@@ -213,7 +231,17 @@ def vectors_to_codes(x: Float32Blocks, codes: Bytes, scales: Bytes, plain: bool,
     amaxes, rows = np.empty(GROUP * each, np.int32), np.empty(GROUP, np.uint32)
     for group in range(0, x.shape[0], GROUP):
         count = min(GROUP, x.shape[0] - group)
-        guess_rows(pieces, group, count, each, scaling, amaxes, rows)
+        find_amaxes(pieces, group, count, each, amaxes)
+        if plain and are_steady(amaxes, count, scaling):
+            for i in range(count):
+                amaxes[i] = steady_exponent(amaxes[i], scaling)
+                scales[group + i] = (amaxes[i] >> 23) + 127
+            for i in range(count):
+                for piece in range((group + i) * each, (group + i + 1) * each):
+                    store_codes_in_place(pieces, their_codes, piece, amaxes[i], grid)
+            continue
+        for i in range(count):
+            rows[i] = guessed_row(amaxes[i], scaling)
         for i in range(count):
             row = scale_row(amaxes[i], rows[i], scaling)
             scales[group + i] = scaling.codes[row]
@@ -283,7 +311,17 @@ def vectors_to_values(
     amaxes, rows = np.empty(GROUP * each, np.int32), np.empty(GROUP, np.uint32)
     for group in range(0, x.shape[0], GROUP):
         count = min(GROUP, x.shape[0] - group)
-        guess_rows(pieces, group, count, each, scaling, amaxes, rows)
+        find_amaxes(pieces, group, count, each, amaxes)
+        if plain and are_steady(amaxes, count, scaling):
+            for i in range(count):
+                amaxes[i] = steady_exponent(amaxes[i], scaling)
+            for i in range(count):
+                for piece in range((group + i) * each, (group + i + 1) * each):
+                    prefetch(pieces, (piece + AHEAD) * pieces.shape[1])
+                    store_values_in_place(pieces, their_values, piece, amaxes[i], stream, grid)
+            continue
+        for i in range(count):
+            rows[i] = guessed_row(amaxes[i], scaling)
         for i in range(count):
             row = scale_row(amaxes[i], rows[i], scaling)
             factor, multiply, scale = scaling.factors[row], scaling.multiply[row], scaling.values[row]

@@ -80,25 +80,65 @@ class _Vectors:
 
 
 class _Block(_Vectors):
-    """A finite block in the making: its magnitudes in units of the scale, rounded as an ElementGrid says."""
+    """A finite block in the making: its magnitudes, after `scaled` or `in_place` rounded as an ElementGrid says in units of the scale."""
 
-    def __init__(self, lanes: int, multiply: bool, context: Any, builder: Any, signature: Any, args: Any) -> None:
+    def __init__(self, lanes: int, context: Any, builder: Any, signature: Any, args: Any) -> None:
         super().__init__(lanes, context, builder, signature)
-        source, _, self.index, factor = args[:4]
+        source, _, self.index = args[:3]
         self.grid, self.grid_fields = args[-1], signature.args[-1].fields
         self.bits = self.load(self.block(0, source, self.index, self.ints))
-        magnitude = builder.bitcast(builder.and_(self.bits, self.constant(MAGNITUDE)), self.floats)
-        scaled = (builder.fmul if multiply else builder.fdiv)(magnitude, self.spread(factor))
-        most = self.spread(self.field("max_value"))
-        #: |x| in units of the scale, no larger than max_value: see clamped
-        self.magnitude = builder.select(builder.fcmp_ordered("<", scaled, most), scaled, most)
-        exponent = builder.and_(builder.bitcast(self.magnitude, self.ints), self.constant(EXPONENT))
-        #: float32 bits of a power of two, and of the number whose ulp is the quantum there: see steps
-        self.binade = self.largest(exponent, self.spread(self.field("emin_bits")))
-        self.magic = builder.add(self.binade, self.spread(self.field("magic_bits")))
-        self.raised = builder.fadd(self.magnitude, builder.bitcast(self.magic, self.floats))
+        self.absolute = builder.bitcast(builder.and_(self.bits, self.constant(MAGNITUDE)), self.floats)
         #: -1 where x is negative, else 0
         self.sign = builder.ashr(self.bits, self.constant(31))
+
+    def scaled(self, factor: Any, multiply: bool) -> None:
+        """|x| times or over a factor."""
+        magnitude = (self.builder.fmul if multiply else self.builder.fdiv)(self.absolute, self.spread(factor))
+        self._round(magnitude, self.field("max_value"), self.field("emin_bits"))
+
+    def in_place(self, exponent: Any) -> None:
+        """|x| as it is, where the scale is a power of two: instead the grid is scaled, which is exact. exponent: the scale's, << 23."""
+        builder = self.builder
+        most = builder.add(builder.bitcast(self.field("max_value"), INT32), exponent)
+        self._round(self.absolute, builder.bitcast(most, FLOAT), builder.add(self.field("emin_bits"), exponent))
+
+    def _round(self, magnitude: Any, most: Any, emin_bits: Any) -> None:
+        builder, most, self.emin = self.builder, self.spread(most), self.spread(emin_bits)
+        #: no larger than max_value: see clamped
+        self.magnitude = builder.select(builder.fcmp_ordered("<", magnitude, most), magnitude, most)
+        exponent = builder.and_(builder.bitcast(self.magnitude, self.ints), self.constant(EXPONENT))
+        #: float32 bits of a power of two, and of the number whose ulp is the quantum there: see steps
+        self.binade = self.largest(exponent, self.emin)
+        self.magic = builder.add(self.binade, self.spread(self.field("magic_bits")))
+        self.raised = builder.fadd(self.magnitude, builder.bitcast(self.magic, self.floats))
+
+    def value(self) -> Any:
+        """What a magnitude is rounded to."""
+        return self.builder.fsub(self.raised, self.builder.bitcast(self.magic, self.floats))
+
+    def plainly_signed(self, value: Any) -> Any:
+        """The bits of a value with the sign of x, where signs of zeros follow no rule."""
+        builder = self.builder
+        signed = builder.or_(builder.bitcast(value, self.ints), builder.and_(self.bits, self.constant(SIGN)))
+        # A format without -0 has +0: adding +0 turns one into the other, and adding -0 changes nothing.
+        zero = builder.select(self.field("fixed_point"), FLOAT(0.0), FLOAT(-0.0))
+        return builder.bitcast(builder.fadd(builder.bitcast(signed, self.floats), self.spread(zero)), self.ints)
+
+    def code(self) -> Any:
+        """Of a magnitude: see code_of."""
+        count = self.builder.sub(self.builder.bitcast(self.raised, self.ints), self.magic)
+        above = self.builder.sub(self.binade, self.emin)
+        return self.builder.add(count, self.builder.ashr(above, self.spread(self.field("shift"))))
+
+    def store_code(self, code: Any, sign: Any, target: Any) -> None:
+        """A magnitude's code with a sign, -1 or 0."""
+        builder, fixed_point = self.builder, self.field("fixed_point")
+        negated = builder.and_(sign, self.spread(self.where(fixed_point, -1)))
+        twos_complement = builder.sub(builder.xor(code, negated), negated)
+        mask = builder.select(fixed_point, INT32(0), self.field("sign_mask"))
+        signed = builder.or_(twos_complement, builder.and_(sign, self.spread(mask)))
+        stored = builder.trunc(signed, ir.VectorType(INT8, self.lanes))
+        builder.store(stored, self.block(1, target, self.index, stored.type)).align = 1
 
     def field(self, name: str) -> Any:
         """A field of the ElementGrid."""
@@ -194,16 +234,14 @@ def store_values(
     """looped_values of a block. plain: see is_plain; a constant where this is called."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, target, _, _, multiply, scale, stream, plain, _ = args
+        source, target, _, factor, multiply, scale, stream, plain, _ = args
 
         def make(wide: bool, multiply: bool, plain: bool) -> None:
-            made = _Block(32 if wide else 16, multiply, context, builder, signature, args)
-            value = builder.fmul(builder.fsub(made.raised, builder.bitcast(made.magic, made.floats)), made.spread(scale))
+            made = _Block(32 if wide else 16, context, builder, signature, args)
+            made.scaled(factor, multiply)
+            value = builder.fmul(made.value(), made.spread(scale))
             if plain:
-                signed = builder.or_(builder.bitcast(value, made.ints), builder.and_(made.bits, made.constant(SIGN)))
-                # A format without -0 has +0: adding +0 turns one into the other, and adding -0 changes nothing.
-                zero = builder.select(made.field("fixed_point"), FLOAT(0.0), FLOAT(-0.0))
-                signed = builder.bitcast(builder.fadd(builder.bitcast(signed, made.floats), made.spread(zero)), made.ints)
+                signed = made.plainly_signed(value)
             else:
                 value = builder.select(made.at_slip(), made.spread(builder.fmul(made.smallest(), scale)), value)
                 is_zero = builder.fcmp_ordered("==", value, ir.Constant(made.floats, [0.0] * made.lanes))
@@ -222,29 +260,73 @@ def store_codes(_typingctx: Any, x: Any, codes: Any, block: Any, factor: Any, mu
     """looped_codes of a block. plain: see is_plain; a constant where this is called."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, target, _, _, multiply, plain, _ = args
+        source, target, _, factor, multiply, plain, _ = args
 
         def make(wide: bool, multiply: bool, plain: bool) -> None:
-            made = _Block(32 if wide else 16, multiply, context, builder, signature, args)
-            count = builder.sub(builder.bitcast(made.raised, made.ints), made.magic)
-            above = builder.sub(made.binade, made.spread(made.field("emin_bits")))
-            code = builder.add(count, builder.ashr(above, made.spread(made.field("shift"))))
-            sign = made.sign
+            made = _Block(32 if wide else 16, context, builder, signature, args)
+            made.scaled(factor, multiply)
+            code, sign = made.code(), made.sign
             if not plain:
                 code = builder.select(made.at_slip(), made.constant(1), code)
                 sign = made.sign_where(builder.icmp_signed("==", code, made.constant(0)))
-            fixed_point = made.field("fixed_point")
-            negated = builder.and_(sign, made.spread(made.where(fixed_point, -1)))
-            twos_complement = builder.sub(builder.xor(code, negated), negated)
-            mask = builder.select(fixed_point, INT32(0), made.field("sign_mask"))
-            signed = builder.or_(twos_complement, builder.and_(sign, made.spread(mask)))
-            stored = builder.trunc(signed, ir.VectorType(INT8, made.lanes))
-            builder.store(stored, made.block(1, target, made.index, stored.type)).align = 1
+            made.store_code(code, sign, target)
 
         _branches(builder, [_is_wide(context, builder, signature, source), multiply, plain], make)
         return context.get_dummy_value()
 
     return types.void(x, codes, types.intp, types.float32, types.boolean, types.boolean, grid), codegen
+
+
+@intrinsic
+def store_values_in_place(_typingctx: Any, x: Any, y: Any, block: Any, exponent: Any, stream: Any, grid: Any) -> Any:
+    """looped_values of a block under a plain policy and a steady scale, whose exponent is given << 23: see BlockScaling."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, target, _, exponent, stream, _ = args
+
+        def make(wide: bool) -> None:
+            made = _Block(32 if wide else 16, context, builder, signature, args)
+            made.in_place(exponent)
+            made.store(made.plainly_signed(made.value()), made.block(1, target, made.index, made.ints), stream)
+
+        _branches(builder, [_is_wide(context, builder, signature, source)], make)
+        return context.get_dummy_value()
+
+    return types.void(x, y, types.intp, types.int32, types.boolean, grid), codegen
+
+
+@intrinsic
+def store_codes_in_place(_typingctx: Any, x: Any, codes: Any, block: Any, exponent: Any, grid: Any) -> Any:
+    """looped_codes of such a block."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, target, _, exponent, _ = args
+
+        def make(wide: bool) -> None:
+            made = _Block(32 if wide else 16, context, builder, signature, args)
+            made.in_place(exponent)
+            made.store_code(made.code(), made.sign, target)
+
+        _branches(builder, [_is_wide(context, builder, signature, source)], make)
+        return context.get_dummy_value()
+
+    return types.void(x, codes, types.intp, types.int32, grid), codegen
+
+
+@intrinsic
+def prefetch(_typingctx: Any, x: Any, element: Any) -> Any:
+    """Have 32 elements brought into the caches. They need not exist."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x, element = args
+        vectors, byte = _Vectors(LINE, context, builder, signature), INT8.as_pointer()
+        hint = builder.module.declare_intrinsic("llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32]))
+        for cache_line in (0, 16):
+            place = vectors.place(0, x, builder.add(element, ir.Constant(element.type, cache_line)), INT8)
+            builder.call(hint, [place, INT32(0), INT32(3), INT32(1)])  # to be read, into every cache, as data
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp), codegen
 
 
 @intrinsic

@@ -20,7 +20,11 @@ from tests.oracles import conversion, numbers
 REFERENCE = "exact boundaries"
 SHAPE = (1100, 960)
 BLOCK = 32
-CHOICES = (("floor", "nearest_even"), ("ceil", "toward_zero"), ("rceil", "nearest_away"), ("even", "nearest_even"))
+CHOICES = (
+    *((rule, "nearest_even") for rule in conversion.SCALE_RULES),
+    ("ceil", "toward_zero"),
+    ("rceil", "nearest_away"),
+)
 
 
 def magnitudes_of_all_sizes() -> npt.NDArray[np.float32]:
@@ -45,7 +49,7 @@ def exponents_of(amax: npt.NDArray[np.float64], element_name: str, scale_rule: s
 
 
 def comparisons(format_name: str) -> Iterator[Comparison]:
-    """Codes, scales and values under four pairs of scale rule and rounding."""
+    """Codes, scales and values under pairs of scale rule and rounding."""
     element, _ = conversion.BLOCK_FORMATS[format_name]
     values = magnitudes_of_all_sizes()
     magnitudes = np.abs(values.astype(np.float64)).reshape(SHAPE[0], -1, BLOCK)

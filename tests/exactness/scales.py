@@ -33,17 +33,17 @@ def amax_patterns(element_name: str) -> npt.NDArray[np.uint32]:
     return np.array(sorted(bits for bits in patterns if 0 < bits < numbers.FLOAT32_INF), np.uint32)
 
 
-def scale_comparison(format_name: str, scale_rule: str) -> Comparison:
-    """Blocks of two, the amax beside a zero, against the exact rule."""
+def scale_comparison(format_name: str, scale_rule: str, block_size: int) -> Comparison:
+    """Blocks of one amax and zeros, against the exact rule. The patterns ascend: blocks of 32 and one size are converted together."""
     element = SCALED_FORMATS[format_name]
     patterns = amax_patterns(element)
-    values = np.zeros((patterns.size, 2), np.float32)
+    values = np.zeros((patterns.size, block_size), np.float32)
     values[:, 0] = patterns.view(np.float32)
     values[1::2] *= -1
-    got = mxsim.quantize(values, format_name, scale_rule=scale_rule, block_size=2).scales
+    got = mxsim.quantize(values, format_name, scale_rule=scale_rule, block_size=block_size).scales
     want = [conversion.scale_code(numbers.from_float32(int(bits)).magnitude, element, scale_rule) for bits in patterns]
     return compare(
-        f"{format_name} scale {scale_rule}",
+        f"{format_name} scale {scale_rule}, block {block_size}",
         "exact oracle",
         got.ravel(),
         np.array(want, np.uint8),
@@ -54,4 +54,4 @@ def scale_comparison(format_name: str, scale_rule: str) -> Comparison:
 def comparisons() -> Iterator[Comparison]:
     for format_name in SCALED_FORMATS:
         for scale_rule in conversion.SCALE_RULES:
-            yield scale_comparison(format_name, scale_rule)
+            yield from (scale_comparison(format_name, scale_rule, block_size) for block_size in (2, 32))

@@ -13,12 +13,13 @@ from tests.exactness import scales
 from tests.oracles import conversion
 
 
+@pytest.mark.parametrize("block_size", [2, 32])
 @pytest.mark.parametrize("scale_rule", conversion.SCALE_RULES)
 @pytest.mark.parametrize("format_name", scales.SCALED_FORMATS)
-def test_decision_points(format_name: str, scale_rule: str) -> None:
+def test_decision_points(format_name: str, scale_rule: str, block_size: int) -> None:
     # OCP MX v1.0, 6.3: the largest power of two <= amax, over the largest in the element type (floor);
     # ceil bumps at m > 1, rceil at m > element max / 2^emax, even at m >= 2 - 2^-(mbits + 1)
-    scales.scale_comparison(format_name, scale_rule).require_equal()
+    scales.scale_comparison(format_name, scale_rule, block_size).require_equal()
 
 
 @pytest.mark.parametrize("format_name", scales.SCALED_FORMATS)
