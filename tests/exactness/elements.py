@@ -11,9 +11,10 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+import mxsim
 from mxsim import elements
 from tests.exactness.comparison import Comparison, compare, float32_bits
-from tests.oracles import numbers
+from tests.oracles import conversion, numbers
 
 Bits = npt.NDArray[np.uint32]
 Codes = npt.NDArray[np.uint8]
@@ -149,6 +150,39 @@ def encode_exhaustive(name: str, rounding: str) -> Iterator[Comparison]:
     yield Comparison(what=what + ": NaN", reference="OFP8, OCP MX", cases=nan_cases, mismatches=nan_wrong)
     if library_cases:
         yield Comparison(what=what, reference="ml_dtypes", cases=library_cases, mismatches=library_wrong)
+
+
+def block_codes_exhaustive(name: str, exponent: int) -> Iterator[Comparison]:
+    """All float32 patterns that an element format spans, in blocks of 32 under a scale of 2^exponent: codes and values of whole blocks.
+
+    The last element of each block is the largest number times the scale, which makes the floor rule choose it.
+    """
+    format_name = next(block_format for block_format, (element, _) in conversion.BLOCK_FORMATS.items() if element == name)
+    largest = np.float32(numbers.ELEMENTS[name].max)
+    values = elements.decode(np.arange(code_count(name), dtype=np.uint8), name)
+    cases = wrong_codes = wrong_values = 0
+    chunk, step = np.arange(CHUNK, dtype=np.uint32), np.ldexp(np.float32(1), exponent)
+    for start in range(0, 1 << 32, CHUNK):
+        patterns = chunk + np.uint32(start)
+        inside = patterns[(patterns & 0x7FFFFFFF) <= largest.view(np.uint32)]  # of ascending magnitude, so a chunk's beginning
+        if exponent:
+            inside = inside[(inside & 0x7F800000) > -exponent << 23]  # whose product with the scale is normal
+        if not inside.size:
+            continue
+        blocks = np.full((-(-inside.size // 31), 32), largest * step, np.float32)
+        padded = np.zeros(blocks.shape[0] * 31, np.float32)
+        padded[: inside.size] = inside.view(np.float32) * step
+        blocks[:, :31] = padded.reshape(-1, 31)
+        want = _expected_run(int(inside[0]), inside.size, name, "nearest_even")
+        quantized = mxsim.quantize(blocks, format_name)
+        at_once = mxsim.fake_quantize(blocks, format_name)[:, :31].reshape(-1)[: inside.size]
+        cases += inside.size
+        wrong_codes += int(np.count_nonzero(quantized.codes[:, :31].reshape(-1)[: inside.size] != want))
+        wrong_codes += int(np.count_nonzero(quantized.scales != 127 + exponent))
+        wrong_values += int(np.count_nonzero(at_once.view(np.uint32) != (values[want] * step).view(np.uint32)))
+    what = f"{format_name} blocks, scale 2^{exponent}, all patterns up to the largest number"
+    yield Comparison(what=f"{what}: codes", reference="exact oracle", cases=cases, mismatches=wrong_codes)
+    yield Comparison(what=f"{what}: values", reference="exact oracle", cases=cases, mismatches=wrong_values)
 
 
 def nan_codes(name: str) -> list[int]:

@@ -76,3 +76,13 @@ def test_encode_every_pattern(name: str, rounding: str) -> None:
     numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
     for comparison in exactness.encode_exhaustive(name, rounding):
         comparison.require_equal()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("exponent", [0, -40])
+@pytest.mark.parametrize("name", exactness.ENCODED)
+def test_every_pattern_in_blocks(name: str, exponent: int) -> None:
+    # the kernels for whole blocks, which round many at once
+    numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
+    for comparison in exactness.block_codes_exhaustive(name, exponent):
+        comparison.require_equal()
