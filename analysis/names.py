@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from mxsim.errors import MxsimError
 from mxsim.storage_formats import STORAGE_FORMATS
 
+#: in the order of every table and legend: what this project makes first, references last
 METHOD_TITLES = {
-    "float": "float",
-    "uniform": "uniform",
     "dmx": "dMX",
     "dmx_kl": "dMX, loss KL",
     "dmx_paper": "dMX as published",
@@ -19,11 +18,11 @@ METHOD_TITLES = {
     "fisher": "Fisher",
     "first_last": "first/last high",
     "uniform_fit": "best uniform that fits",
+    "uniform": "uniform",
+    "float": "float",
 }
-#: what this project makes
+METHOD_ORDER = tuple(METHOD_TITLES)
 OWN_METHODS = ("dmx", "dmx_kl", "dmx_paper")
-#: the order of every table and legend: what this project makes first, references last
-METHOD_ORDER = (*OWN_METHODS, "kl", "kl_per_bit", "first_order", "fisher", "first_last", "uniform_fit", "uniform", "float")
 REFERENCES = ("uniform", "float")
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import AnalysisError, NothingToDrawError
+from analysis.names import METHOD_TITLES
 
 SCHEMA = 1
-METHODS = ("float", "uniform", "first_last", "kl", "kl_per_bit", "first_order", "fisher", "dmx", "dmx_kl", "dmx_paper")
 NEEDED = ("schema", "key", "status", "specification", "achieved", "quality")
 
 
@@ -185,8 +185,8 @@ def _checked(path: Path, content: Any) -> Record | Problem:
         raise AnalysisError(f"{', '.join(repr(key) for key in missing)} missing: is it a record of dmx sweep?")
     specification = _object(content["specification"], "specification")
     method = specification.get("method")
-    if method not in METHODS:
-        raise AnalysisError(f"unknown method {method!r}: known are {', '.join(METHODS)}")
+    if method not in METHOD_TITLES:
+        raise AnalysisError(f"unknown method {method!r}: known are {', '.join(METHOD_TITLES)}")
     if failed:
         error = content.get("error") or {}
         reason = f"{error.get('type', 'error')}: {error.get('message', 'no message kept')}"
