@@ -1,7 +1,8 @@
 """Blocks of 16, and of 32 or multiples of it, as vectors written out: loops so short the compiler turns into vector code at half the speed.
 
 Each function takes C-contiguous arrays (n, 16) or (n, 32) and a row's number, and computes what the loops of mxsim.kernels.conversion and
-the functions of mxsim.kernels.rounding compute under nearest even, operation by operation.
+the functions of mxsim.kernels.rounding compute under nearest even: operation by operation, or, "in place", without going to units of the
+scale and back, which a power of two far from the ends of float32 does not change.
 
 A result that no cache will hold is better streamed: written past the caches, so that its memory is not read first. Such stores are not
 ordered with others: whoever streams ends with `fence`.
