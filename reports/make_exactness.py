@@ -117,10 +117,9 @@ def recorded_exhaustive() -> str:
     return (
         "## Encode: all 2^32 float32 patterns\n\n"
         f"Not run again here: the {run['passed']} tests of `{run['command']}` passed on {run['date']}, each over all 2^32 patterns of an "
-        f"element format under one rounding, in {sum(seconds.values()) / 60:.0f} minutes of one core. No pattern differed from "
-        "the exact oracle, nor from ml_dtypes (nearest_even, floating elements).\n\n| element | roundings | minutes |\n|---|---|---:|\n"
-        + "\n".join(lines)
-        + "\n"
+        "element format under one rounding, or over all that the format spans in whole blocks under one scale (nearest even; codes and "
+        f"values), in {sum(seconds.values()) / 60:.0f} minutes of one core. No pattern differed from the exact oracle, nor from ml_dtypes "
+        "(nearest even, floating elements).\n\n| element | roundings, and blocks | minutes |\n|---|---|---:|\n" + "\n".join(lines) + "\n"
     )
 
 
