@@ -59,3 +59,4 @@ pages: $(READY) ## screenshots of the report in headless Chromium, and what no p
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

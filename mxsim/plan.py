@@ -46,7 +46,6 @@ SIGNIFICAND_BITS = {"float32": 24, "bfloat16": 8, "float16": 11}
 SIGNS = {"keep": KEEP, "plus": PLUS, "minus": MINUS}
 LARGEST_BITS = 0x7F7FFFFF  #: of the largest finite float32
 LARGEST_FRACTION = 0x7FFFFF
-STEADY_ROWS = (32, 208)  #: of scales so far from the ends that no quantum of an element, and no number of quanta, is subnormal or infinite
 NEAR = 4  #: how far from an estimate, in float32 bits, a threshold is looked for first
 OVERFLOW_ROW, VANISHED_ROW, ZERO_ROW, INF_ROW, NAN_ROW = range(SCALES - 5, SCALES)
 
@@ -219,10 +218,6 @@ def _e8m0_scaling(rule: ScaleRule, element: ElementFormat) -> BlockScaling:
         below=rows(below),
         above=rows(above),
         threshold=threshold.astype(np.int32),
-        steady_from=np.int32(0),
-        steady_to=np.int32(0),
-        carry=np.int32(0),
-        fixed=np.int32(0),
         first=np.zeros(1, np.int32),
         after_vanished=np.int32(after_vanished),
         vanished=np.int32(VANISHED_ROW),
@@ -235,19 +230,22 @@ def _e8m0_scaling(rule: ScaleRule, element: ElementFormat) -> BlockScaling:
         multiply=invertible,
         values=decoded[codes],
     )
-    return _with_steady(scaling)
+    return _with_steady(scaling, element)
 
 
-def _with_steady(scaling: BlockScaling) -> BlockScaling:
-    """With the binades around 1 where a scale's exponent is amax's after one addition, as under any rule of exponent and fraction alone."""
-    one = 127
+def _with_steady(scaling: BlockScaling, element: ElementFormat) -> BlockScaling:
+    """With the binades around 1 where a scale's exponent is amax's after one addition, as under any rule of exponent and fraction alone.
+
+    Scales that make a quantum subnormal, or the number whose ulp is the largest quantum infinite, are left to the tables.
+    """
+    one, lowest, highest = 127, element.mbits - element.emin + 1, 254 - 23 + element.mbits - element.emax - 1
     threshold, fixed = int(scaling.threshold[one]), one - int(scaling.below[one])
     binade = np.arange(1, 254)
     rows = binade - fixed
-    is_steady = (rows >= STEADY_ROWS[0]) & (rows < STEADY_ROWS[1])
+    is_steady = (rows >= lowest) & (rows < highest)
     is_steady &= (scaling.threshold[binade] == threshold) & (scaling.below[binade] == rows)
     is_steady &= (scaling.above[binade] == rows + 1) | (threshold > LARGEST_FRACTION)
-    row = np.clip(rows, *STEADY_ROWS)
+    row = np.clip(rows, 0, 253)
     for at in (row, row + 1):
         is_steady &= (scaling.codes[at] == at) & scaling.multiply[at] & (scaling.values[at] == np.ldexp(np.float32(1), at - 127))
         is_steady &= scaling.factors[at] * scaling.values[at] == 1
@@ -299,10 +297,6 @@ def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> B
         below=np.zeros(1, np.int32),
         above=np.zeros(1, np.int32),
         threshold=np.zeros(1, np.int32),
-        steady_from=np.int32(0),
-        steady_to=np.int32(0),
-        carry=np.int32(0),
-        fixed=np.int32(0),
         first=np.append(first, np.iinfo(np.int32).max).astype(np.int32),
         after_vanished=np.int32(after_vanished),
         vanished=np.int32(VANISHED_ROW),

@@ -36,7 +36,7 @@ Perplexity: non-overlapping windows, no special tokens, the first token of each 
 text, number of tokens, choices (weight and input formats apart, except where said) and budget, an upper bound that none exceeds. Median
 over seeds, the range in brackets where there are several: a seed draws a baseline's windows from the text, and dMX's batches from
 windows that are evenly spread over it. `dmx` minimises next-token loss, `dmx_kl` (`--preset kl`) KL to the float model. `first_order` is
-AutoScheme's form, `fisher` ModelOpt's, `kl` the paper's baseline; `dmx_paper` is the published method without its learned rotations.
+AutoScheme's form, `fisher` ModelOpt's, `kl` the paper's baseline; `dmx_paper`, no baseline here, is the published method without rotations.
 """
 #: Written by hand at the end of the report, and kept.
 BY_HAND = "## What is not here"
@@ -56,7 +56,7 @@ def section(results: Results) -> str:
     tokens = first.quality["tokens"]
     kinds = sorted({kind_of(r) for r in records if budget_of(r)}, key=lambda kind: (kind != "bits", kind))
     device = settings["scenario"]["device"]
-    budgets = "" if "bits" in kinds else f", budgets in {', '.join(kinds)} on {device}"
+    budgets = "" if "bits" in kinds else f", budgets in {', '.join(kinds)}{f' on {device}' if device else ''}"
     lines = [f"## {first.model}: {', '.join(ladder(records))}{budgets}\n"]
     lines.append(
         f"Search text {texts['search']['name']} ({settings['tokens']} tokens), report text {texts['report']['name']} "
@@ -115,11 +115,13 @@ def budgets_by_methods(by_budget: Mapping[str, Mapping[str, list[Record]]], meth
             gap = medians[ours] / min(medians[ours], *baselines) - 1
             within += gap <= NEAR
             worst = max(worst, gap)
-    title = f"{quality.short[0].upper()}{quality.short[1:]}"
-    return (
-        f"{title}:\n\n{markdown(['budget', *methods], table)}\n\n`{ours}` is not above any baseline at {wins} of {compared} budgets, "
-        f"within 0.5 % of the lowest at {within}, {100 * worst:.2f} % above it at worst.\n"
-    )
+    told = f"{quality.short[0].upper()}{quality.short[1:]}:\n\n{markdown(['budget', *methods], table)}\n"
+    if compared:
+        told += (
+            f"\n`{ours}` is not above any baseline at {wins} of {compared} budgets, within 0.5 % of the lowest baseline at {within}, "
+            f"{100 * worst:.2f} % above it at worst.\n"
+        )
+    return told
 
 
 def ladder(records: tuple[Record, ...]) -> list[str]:
@@ -137,22 +139,25 @@ def commands(records: tuple[Record, ...]) -> list[str]:
 
 def areas(results: Results, kinds: list[str]) -> str:
     """Each method's hypervolume, as a share of the box between uniform formats and the float model: of all that it found, whatever kind of
-    budget it was given. In every plane where budgets of bits are among them, else in those of the budgets' own costs."""
+    budget it was given. In every plane where budgets of bits are among them, else in those of the budgets' own costs. Methods that were
+    not given every budget are left out."""
     costs = [cost for cost in COSTS if "bits" in kinds or cost.short in kinds]
     frames = frames_of(results)
     points = points_table(frames, [metric.column for metric in (*OURS, *costs)])
-    points = points[~points["method"].isin(REFERENCES)]
-    methods = sorted(set(points["method"]), key=METHOD_ORDER.index)
+    budgets = points[~points["method"].isin(REFERENCES)].groupby("method").size()
+    methods = sorted(budgets.index[budgets == budgets.max()], key=METHOD_ORDER.index)
     rows = []
     for quality, cost in product(OURS, costs):
         box = reference_box(frames, cost, quality)
-        if box is None:
+        if box is None or not methods:
             continue
         fronts = {m: points.loc[points["method"] == m, [cost.column, quality.column]].to_numpy(float) for m in methods}
         shares = {m: float(hypervolume(found, box.reference)) / box.area for m, found in fronts.items()}
         best = f"{max(shares.values()):.3f}"
         written = [f"{shares[m]:.3f}" for m in methods]
         rows.append([f"{quality.short} by {cost.short}", *(f"**{s}**" if s == best else s for s in written)])
+    if not rows:
+        return ""
     return (
         "Hypervolume of each method's front over all of these budgets, as a share of the box between the uniform formats and the float "
         f"model:\n\n{markdown(['plane', *methods], rows)}\n"

@@ -256,7 +256,7 @@ def maps(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def trajectories(analysis: Analysis) -> list[dict[str, Any]]:
-    """dMX's search, and the published one's, each at the headline's budget."""
+    """Each of our searches, at the headline's budget."""
     found = []
     for method in OWN_METHODS:
         record = trajectory_record(analysis, method)

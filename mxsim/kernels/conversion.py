@@ -53,7 +53,7 @@ BlockPlace = tuple[int, npt.NDArray[np.int64], int, int]  #: first block, row_in
 ABS = np.int32(0x7FFFFFFF)
 CHUNK = 1024  #: blocks to one unit of parallel work
 GROUP = 64  #: blocks whose largest magnitudes are found before the first of them is converted, so that neither waits for the other
-AHEAD = GROUP + GROUP // 2  #: pieces ahead of the one converted, of those to be looked at next: see prefetch
+AHEAD = GROUP + GROUP // 2  #: blocks ahead of the one converted, of those to be looked at next: see prefetch
 
 
 @njit(inline="always")
@@ -317,7 +317,7 @@ def vectors_to_values(
                 amaxes[i] = steady_exponent(amaxes[i], scaling)
             for i in range(count):
                 for piece in range((group + i) * each, (group + i + 1) * each):
-                    prefetch(pieces, (piece + AHEAD) * pieces.shape[1])
+                    prefetch(pieces, (piece + AHEAD * each) * pieces.shape[1])
                     store_values_in_place(pieces, their_values, piece, amaxes[i], stream, grid)
             continue
         for i in range(count):

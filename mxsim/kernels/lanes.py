@@ -105,7 +105,7 @@ class _Block(_Vectors):
 
     def _round(self, magnitude: Any, most: Any, emin_bits: Any) -> None:
         builder, most, self.emin = self.builder, self.spread(most), self.spread(emin_bits)
-        #: no larger than max_value: see clamped
+        #: no larger than the largest number: see clamped
         self.magnitude = builder.select(builder.fcmp_ordered("<", magnitude, most), magnitude, most)
         exponent = builder.and_(builder.bitcast(self.magnitude, self.ints), self.constant(EXPONENT))
         #: float32 bits of a power of two, and of the number whose ulp is the quantum there: see steps

@@ -57,10 +57,6 @@ class BlockScaling(NamedTuple):
     threshold: npt.NDArray[np.int32]  #: (278,)
     first: npt.NDArray[np.int32]  #: (129,) ascending from 0, which no block's amax lies below, to the largest int32, which none reaches
     guess: np.float32  #: 0 for E8M0
-    steady_from: np.int32  #: amax bits
-    steady_to: np.int32  #: equal to steady_from where no amax is steady
-    carry: np.int32
-    fixed: np.int32
     after_vanished: np.int32  #: amax bits from which the scale of a block does not come out zero
     vanished: np.int32  #: row of a block below that
     zero: np.int32  #: row of an all-zero block
@@ -70,3 +66,7 @@ class BlockScaling(NamedTuple):
     factors: npt.NDArray[np.float32]  #: (SCALES,) what elements are multiplied by, or divided
     multiply: npt.NDArray[np.bool_]  #: (SCALES,) which of the two: a power of two is multiplied by its reciprocal, which is as exact
     values: npt.NDArray[np.float32]  #: (SCALES,) what the stored code, with the tensor scale, decodes to
+    steady_from: np.int32 = np.int32(0)  #: amax bits
+    steady_to: np.int32 = np.int32(0)  #: equal to steady_from where no amax is steady
+    carry: np.int32 = np.int32(0)
+    fixed: np.int32 = np.int32(0)

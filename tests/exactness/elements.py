@@ -165,8 +165,6 @@ def block_codes_exhaustive(name: str, exponent: int) -> Iterator[Comparison]:
     for start in range(0, 1 << 32, CHUNK):
         patterns = chunk + np.uint32(start)
         inside = patterns[(patterns & 0x7FFFFFFF) <= largest.view(np.uint32)]  # of ascending magnitude, so a chunk's beginning
-        if exponent:
-            inside = inside[(inside & 0x7F800000) > -exponent << 23]  # whose product with the scale is normal
         if not inside.size:
             continue
         blocks = np.full((-(-inside.size // 31), 32), largest * step, np.float32)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import mxsim
 from mxsim import elements, scaling
+from mxsim.formats import ELEMENTS, BlockFormat, ElementFormat
 from mxsim.policies import EVERY_DTYPE, Conversion, Policy, Scale, ScaleRule
 from tests.exactness import policies
 from tests.exactness.policies import Case
@@ -212,3 +215,65 @@ def test_a_stored_divisor_loses_nothing() -> None:
         q = mxsim.quantize(x, "nvfp4", policy="compressed-tensors", tensor_scale=1 / float(divisor))
         assert q.tensor_scale == np.float32(1) / divisor
         assert elements.decode(q.scales, "e4m3").item() == 16
+
+
+def require_same_bits_whatever_is_beside(x: npt.NDArray[np.float32], **how: Any) -> None:
+    """Each 64 blocks (64, 32) of x: together, and after a block of zeros, beside which nothing is converted in a shortened way."""
+    apart = x.copy()
+    apart[:, 0] = 0
+    together, others = (mxsim.quantize(blocks, **how) for blocks in (x, apart))
+    np.testing.assert_array_equal(together.codes[:, 1:], others.codes[:, 1:])
+    np.testing.assert_array_equal(together.scales[:, 1:], others.scales[:, 1:])
+    at_once, others_at_once = (mxsim.fake_quantize(blocks, **how).view(np.uint32) for blocks in (x, apart))
+    np.testing.assert_array_equal(at_once[:, 1:], others_at_once[:, 1:])
+
+
+def groups_of_all_sizes() -> npt.NDArray[np.float32]:
+    """(253, 64, 32): each 64 blocks have their largest magnitude in one binade of normal float32 numbers."""
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-1, 1, (253, 64, 32)) * np.exp2(-rng.integers(0, 12, (253, 64, 32)))
+    x[..., 5] = 1 + rng.integers(0, 16, (253, 64)) / 16
+    return np.ldexp(x, np.arange(-126, 127)[:, None, None]).astype(np.float32)
+
+
+@pytest.mark.parametrize("policy", mxsim.POLICIES)
+@pytest.mark.parametrize("format", [name for name in mxsim.FORMATS if name != "nvfp4"])
+def test_blocks_are_converted_alike_whatever_is_beside_them(policy: str, format: str) -> None:
+    producer = mxsim.POLICIES[policy]
+    if not any(format in conversion.formats for conversion in producer.conversions):
+        with pytest.raises(mxsim.MxsimError, match=f"has no {format}"):
+            producer.conversion(format, "float32")
+        return
+    x = groups_of_all_sizes()
+    for rule in {*producer.conversion(format, "float32").scale_rules, "floor", "ceil", "rceil", "even"}:
+        require_same_bits_whatever_is_beside(x, format=format, policy=policy, scale_rule=rule)
+
+
+@pytest.mark.parametrize("instead", [Scale(code=120, factor=3.0), Scale(code=121)])
+def test_a_scale_of_another_factor_or_code_is_taken(instead: Scale) -> None:
+    # in the midst of scales that are powers of two: under code 120, 2^-7, elements are divided by 3; or 121 is stored for it
+    rule = ScaleRule(exponent=scaling.floor, instead={120: instead})
+    conversion = Conversion(formats=("mxfp8_e4m3",), scale_rule="odd", scale_rules={"odd": rule})
+    mine = Policy(name="mine", version="1", conversions=(conversion,), source="this test")
+    x = groups_of_all_sizes()
+    require_same_bits_whatever_is_beside(x, format="mxfp8_e4m3", policy=mine)
+    block = np.zeros((64, 32), np.float32)
+    block[:, 0] = 2.0  # floor: 2^(1 - 8)
+    q = mxsim.quantize(block, "mxfp8_e4m3", policy=mine)
+    factor = instead.factor or 2.0 ** (instead.code - 127)
+    assert set(q.scales.ravel()) == {instead.code}
+    assert set(elements.decode(q.codes[:, 0], "e4m3")) == {
+        float(elements.decode(elements.encode(np.float32([2 / factor]), "e4m3"), "e4m3")[0])
+    }
+
+
+@pytest.mark.parametrize(("ebits", "mbits"), [(6, 1), (7, 0)])
+def test_elements_of_a_wide_range(ebits: int, mbits: int) -> None:
+    # so wide that the scale of a usual block makes quanta subnormal, or the number whose ulp is the largest quantum infinite
+    element = ElementFormat(name="wide", ebits=ebits, mbits=mbits, source="this test")
+    wide = BlockFormat(name="mxwide", element=element, scale=ELEMENTS["e8m0"], block_size=32, source="this test")
+    conversion = Conversion(formats=("mxwide",), scale_rule="floor", scale_rules={"floor": ScaleRule(exponent=scaling.floor)})
+    mine = Policy(name="mine", version="1", conversions=(conversion,), source="this test")
+    x = groups_of_all_sizes() * np.exp2(-np.random.default_rng(4).integers(0, 60, (253, 64, 32))).astype(np.float32)
+    x[..., 5] = groups_of_all_sizes()[..., 5]
+    require_same_bits_whatever_is_beside(x, format=wide, policy=mine)
