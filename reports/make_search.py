@@ -52,15 +52,14 @@ def section(results: Results) -> str:
     records = results.records
     first = records[0]
     texts = first.specification["text"]
-    settings = first.specification["settings"]
-    tokens = first.quality["tokens"]
+    searched = sorted({r.specification["settings"]["tokens"] for r in records if budget_of(r)})
+    device = first.specification["settings"]["scenario"]["device"]
     kinds = sorted({kind_of(r) for r in records if budget_of(r)}, key=lambda kind: (kind != "bits", kind))
-    device = settings["scenario"]["device"]
     budgets = "" if "bits" in kinds else f", budgets in {', '.join(kinds)}{f' on {device}' if device else ''}"
     lines = [f"## {first.model}: {', '.join(ladder(records))}{budgets}\n"]
     lines.append(
-        f"Search text {texts['search']['name']} ({settings['tokens']} tokens), report text {texts['report']['name']} "
-        f"({tokens} tokens scored). "
+        f"Search text {texts['search']['name']} ({' or '.join(map(str, searched))} tokens), "
+        f"report text {texts['report']['name']} ({first.quality['tokens']} tokens scored). "
         f"{'Commands' if len(commands(records)) > 1 else 'Command'}: {', then '.join(f'`{c}`' for c in commands(records))}.\n"
     )
     unlimited = {(r.method, *r.specification["formats"]): r for r in records if not budget_of(r)}  # once, whatever seeds were swept after
