@@ -157,7 +157,8 @@ def main(rounds: int = 25) -> None:
     print(
         "Share of the speed of a memory copy (numpy's, one thread): `np.copyto` where the output is given, `x.copy()` where it is made. "
         "Targets 0.8. The last two columns: times faster than `fake_quantize(x)`, target above 1. NVFP4 has to find the whole tensor's "
-        "largest magnitude first, unless its tensor scale is given: it reads x twice, three streams of memory to a copy's two.\n"
+        "largest magnitude first, unless its tensor scale is given: it reads x twice, three streams of memory to a copy's two. How much "
+        "a new array costs, and so how fast `x.copy()` and numpy's peers are, changes with what the process has freed before.\n"
     )
     head = ["format", "fake GB/s", "fake, out", "dequantize, out", "fake, new", "dequantize, new", "to codes", "to packed bytes"]
     print(markdown(head, list(against_copy(x, rounds))))

@@ -53,7 +53,7 @@ BlockPlace = tuple[int, npt.NDArray[np.int64], int, int]  #: first block, row_in
 ABS = np.int32(0x7FFFFFFF)
 CHUNK = 1024  #: blocks to one unit of parallel work
 GROUP = 64  #: blocks whose largest magnitudes are found before the first of them is converted, so that neither waits for the other
-AHEAD = GROUP + GROUP // 2  #: blocks ahead of the one converted, of those to be looked at next: see prefetch
+AHEAD = GROUP + GROUP // 4  #: blocks ahead of the one converted, of those to be looked at next: see prefetch
 
 
 @njit(inline="always")
