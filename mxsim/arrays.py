@@ -15,6 +15,7 @@ from mxsim.errors import MxsimError
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": BFLOAT16}
 FLOATS = tuple(DTYPES.values())
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 STORED = {DTYPES["float32"]: np.float32, DTYPES["float16"]: np.int16, BFLOAT16: np.uint16}  #: as the kernels see them
 MAPPED = 1 << 23  #: bytes of a new array from which its pages are mapped beforehand
 LEAST_PIECE, MOST_PIECE = 1 << 18, 1 << 22  #: elements converted at a time where a copy is needed
@@ -39,6 +40,11 @@ def checked_axis(axis: object, ndim: int) -> int:
     if not -ndim <= axis < ndim:
         raise MxsimError(f"axis {axis} does not exist in an array of {ndim} dimension{'s' * (ndim != 1)}: pass {-ndim} to {ndim - 1}")
     return int(axis) % ndim
+
+
+def axis_last(array: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+    """A view whose last axis is this one, of 0 to ndim - 1."""
+    return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
 
 
 def made(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mxsim.arrays import checked_axis, checked_floats, checked_out, gathered, made, padded_rows, pieces, scatter
+from mxsim.arrays import NAMES, axis_last, checked_axis, checked_floats, checked_out, gathered, made, padded_rows, pieces, scatter
 from mxsim.errors import MxsimError
 from mxsim.formats import BlockFormat, block_format
 from mxsim.kernels import conversion as kernels
@@ -19,6 +19,8 @@ from mxsim.policies import Policy, policy_of
 from mxsim.tensor import MXTensor
 
 SEEDS = 1 << 64
+Place = tuple[np.uint64, npt.NDArray[np.int64], int, int]
+NOWHERE: Place = (np.uint64(0), np.zeros(1, np.int64), 1 << 62, 1)  #: where the place of a block does not matter
 STREAMED = 1 << 25  #: bytes of an output from which no cache is expected to hold it
 
 
@@ -87,7 +89,7 @@ def tensor_amax(parts: Iterable[npt.NDArray[Any]], format: str | BlockFormat, po
     largest = np.float32(0)
     for part in parts:
         flat = checked_floats(part).reshape(-1)
-        rule = policy_of(policy).conversion(spec.name, flat.dtype.name).two_level
+        rule = policy_of(policy).conversion(spec.name, NAMES[flat.dtype]).two_level
         job = _Job(flat, spec, 0, policy, None, None, None, None, 1.0)
         largest = np.maximum(largest, job._amax(rule is not None and rule.finite_only))
     return largest
@@ -128,7 +130,7 @@ def dequantize(tensor: MXTensor, out: npt.NDArray[np.float32] | None = None) -> 
     if result.size == 0:
         return result
     block = tensor.block_size
-    codes, scales, values = (np.moveaxis(a, tensor.axis, -1) for a in (tensor.codes, tensor.scales, result))
+    codes, scales, values = (axis_last(a, tensor.axis) for a in (tensor.codes, tensor.scales, result))
     plan = decoding_plan(tensor.format, tensor.tensor_scale)
     if codes.shape[-1] % block == 0 and all(a.flags.c_contiguous for a in (codes, scales, values)):
         kernels.dequantize_blocks(codes.reshape(-1, block), scales.reshape(-1), values.reshape(-1, block), *plan)
@@ -209,8 +211,8 @@ class _Job:
         self.axis = checked_axis(axis, x.ndim)
         self.format = block_format(format, block_size)
         given = _checked_tensor_scale(self.format, tensor_scale)
-        self.moved = np.moveaxis(self.x, self.axis, -1)
-        self.plan = conversion_plan(self.format, policy, scale_rule, rounding, self.x.dtype.name, given, self._amax)
+        self.moved = axis_last(self.x, self.axis)
+        self.plan = conversion_plan(self.format, policy, scale_rule, rounding, NAMES[self.x.dtype], given, self._amax)
         self.seed = checked_seed(seed, self.plan.stochastic)
 
     @property
@@ -229,11 +231,11 @@ class _Job:
             bits = max(kernels.tensor_amax_bits(rows.reshape(-1, block), finite_only) for _, rows in gathered(self.moved, block))
         return np.float32(np.array(bits, np.int32).view(np.float32))
 
-    def _place(self, index: tuple[int | slice, ...]) -> tuple[np.uint64, npt.NDArray[np.int64], int, int]:
+    def _place(self, index: tuple[int | slice, ...]) -> Place:
         """seed, row_index, blocks_per_row, index_step of quantize_blocks for a piece of the array."""
-        blocks_per_row = -(-self.moved.shape[-1] // self.format.block_size)
         if not self.plan.stochastic:
-            return np.uint64(0), np.zeros(1, np.int64), 1 << 62, 1
+            return NOWHERE
+        blocks_per_row = -(-self.moved.shape[-1] // self.format.block_size)
         steps = [math.prod(self.x.shape[d + 1 :]) for d in range(self.x.ndim)]
         step = steps.pop(self.axis)
         rows = np.full((1,) * len(steps), self.first_index, np.int64)
@@ -252,7 +254,7 @@ class _Job:
         if self.x.size == 0:
             return
         block, plan = self.format.block_size, self.plan
-        codes, scales = np.moveaxis(codes, self.axis, -1), np.moveaxis(scales, self.axis, -1)
+        codes, scales = axis_last(codes, self.axis), axis_last(scales, self.axis)
         if self._direct and codes.flags.c_contiguous and scales.flags.c_contiguous:
             x = self.moved.reshape(-1, block)
             kernels.quantize_blocks(
@@ -278,7 +280,7 @@ class _Job:
         if self.x.size == 0:
             return
         block, plan = self.format.block_size, self.plan
-        out = np.moveaxis(out, self.axis, -1)
+        out = axis_last(out, self.axis)
         # The compiled loops are vector code only where input and output are different memory.
         if self._direct and out.flags.c_contiguous and not np.may_share_memory(self.x, out):
             kernels.fake_quantize_blocks(
@@ -325,8 +327,9 @@ def _scale_shape(shape: tuple[int, ...], axis: int, block: int) -> tuple[int, ..
 
 def _overlaps_otherwise(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> bool:
     """Whether out shares x's memory in any way but being the same array."""
-    same = x.dtype == out.dtype and x.__array_interface__["data"] == out.__array_interface__["data"] and x.strides == out.strides
-    return not same and np.may_share_memory(x, out)
+    if not np.may_share_memory(x, out):
+        return False
+    return x.dtype != out.dtype or x.strides != out.strides or x.__array_interface__["data"] != out.__array_interface__["data"]
 
 
 def _checked_tensor_scale(format: BlockFormat, tensor_scale: float | None) -> float | None:

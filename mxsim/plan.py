@@ -45,6 +45,8 @@ UNDERFLOW = {
 SIGNIFICAND_BITS = {"float32": 24, "bfloat16": 8, "float16": 11}
 SIGNS = {"keep": KEEP, "plus": PLUS, "minus": MINUS}
 LARGEST_BITS = 0x7F7FFFFF  #: of the largest finite float32
+INF_BITS = np.int32(LARGEST_BITS + 1)
+LEAST_DIVISOR, MOST_DIVISOR = np.float32(2.0**-126), np.float32(2.0**127)
 LARGEST_FRACTION = 0x7FFFFF
 NEAR = 4  #: how far from an estimate, in float32 bits, a threshold is looked for first
 OVERFLOW_ROW, VANISHED_ROW, ZERO_ROW, INF_ROW, NAN_ROW = range(SCALES - 5, SCALES)
@@ -144,13 +146,7 @@ def conversion_plan(
             tensor = rule.tensor(amax(rule.finite_only), dtype)
         else:
             tensor = np.float32(1 / tensor_scale if rule.divides else tensor_scale)
-    return Plan(
-        _grid(format.element, conversion, conversion.specials, dtype, name),
-        _two_level_scaling(rule, tensor, dtype),
-        ROUNDINGS[name],
-        element_values(format.element),
-        _multiplier(tensor, rule),
-    )
+    return _two_level_plan(format.element, conversion, rule, dtype, name, tensor)
 
 
 @lru_cache(maxsize=256)
@@ -159,6 +155,14 @@ def _block_plan(format: str, element: ElementFormat, policy: Policy, dtype: str,
     rule = conversion.scale_rules.get(scale_rule) or EXACT_RULES[scale_rule]
     grid = _grid(element, conversion, rule.specials or conversion.specials, dtype, rounding)
     return Plan(grid, _e8m0_scaling(rule, element), ROUNDINGS[rounding], element_values(element), None)
+
+
+@lru_cache(maxsize=256)
+def _two_level_plan(
+    element: ElementFormat, conversion: Conversion, rule: TwoLevelScale, dtype: str, rounding: str, tensor: np.float32
+) -> Plan:
+    grid = _grid(element, conversion, conversion.specials, dtype, rounding)
+    return Plan(grid, _two_level_scaling(rule, tensor, dtype), ROUNDINGS[rounding], element_values(element), _multiplier(tensor, rule))
 
 
 def _grid(element: ElementFormat, conversion: Conversion, specials: SpecialCodes, dtype: str, rounding: str) -> ElementGrid:
@@ -221,7 +225,7 @@ def _e8m0_scaling(rule: ScaleRule, element: ElementFormat) -> BlockScaling:
         first=np.zeros(1, np.int32),
         after_vanished=np.int32(after_vanished),
         vanished=np.int32(VANISHED_ROW),
-        guess=np.float32(0),
+        is_e4m3=False,
         zero=np.int32(ZERO_ROW),
         inf=np.int32(inf_row),
         nan=np.int32(NAN_ROW),
@@ -261,7 +265,6 @@ def _with_steady(scaling: BlockScaling, element: ElementFormat) -> BlockScaling:
     )
 
 
-@lru_cache(maxsize=256)
 def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> BlockScaling:
     decoded = element_values(ELEMENTS["e4m3"])
 
@@ -292,23 +295,46 @@ def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> B
             codes[INF_ROW] = rule.inf_code
         factors[:] = rule.factor(decoded[codes], tensor)
         values = decoded[codes] * _multiplier(tensor, rule)
-        guess = np.float32(1) / (np.float32(6) * _multiplier(tensor, rule))
-    return BlockScaling(
-        below=np.zeros(1, np.int32),
-        above=np.zeros(1, np.int32),
-        threshold=np.zeros(1, np.int32),
-        first=np.append(first, np.iinfo(np.int32).max).astype(np.int32),
-        after_vanished=np.int32(after_vanished),
-        vanished=np.int32(VANISHED_ROW),
-        guess=np.clip(np.nan_to_num(guess), np.float32(2.0**-126), np.float32(2.0**127)),
-        zero=np.int32(ZERO_ROW),
-        inf=np.int32(INF_ROW),
-        nan=np.int32(NAN_ROW),
-        codes=codes,
-        factors=factors,
-        multiply=np.full(SCALES, rule.multiply),
-        values=values,
-    )
+        scaling = BlockScaling(
+            below=np.zeros(1, np.int32),
+            above=np.zeros(1, np.int32),
+            threshold=np.zeros(1, np.int32),
+            first=np.append(first, np.iinfo(np.int32).max).astype(np.int32),
+            after_vanished=np.int32(after_vanished),
+            vanished=np.int32(VANISHED_ROW),
+            is_e4m3=True,
+            zero=np.int32(ZERO_ROW),
+            inf=np.int32(INF_ROW),
+            nan=np.int32(NAN_ROW),
+            codes=codes,
+            factors=factors,
+            multiply=np.full(SCALES, rule.multiply),
+            values=values,
+        )
+        return _with_steady_e4m3(scaling, _multiplier(tensor, rule), tensor)
+
+
+def _with_steady_e4m3(scaling: BlockScaling, tensor: np.float32, stored: np.float32) -> BlockScaling:
+    """With the one of a few ways to compute a scale that agrees with the table of first amaxes over the widest range.
+
+    Args: tensor: what multiplies the scales. stored: what the producer stores for it.
+    """
+    rows, first = np.arange(127), scaling.first[:128]
+    usable = (first[:127] >= max(int(scaling.after_vanished), 1)) & np.isfinite(scaling.factors[:127]) & np.isfinite(scaling.values[:127])
+    six, one, best = np.float32(6), np.float32(1), len(rows) + 1
+    for numbers in ((six, tensor, one), (six * tensor, one, one), (six, one, stored)):
+        over, under, times = (np.clip(np.nan_to_num(number), LEAST_DIVISOR, MOST_DIVISOR) for number in numbers)
+        found, before = (
+            np.minimum(bits.view(np.float32) / over / under * times, np.float32(448)).astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
+            for bits in (first[:127], first[1:] - 1)
+        )
+        # What is computed and the table both rise with amax: they agree between two firsts where they do at both ends.
+        wrong = rows[~(usable & (found == rows) & (before == rows))]
+        lowest = int(wrong.max(initial=-1)) + 1
+        if lowest < best:
+            best = lowest
+            scaling = scaling._replace(over=over, under=under, times=times, steady_from=np.int32(first[lowest]), steady_to=INF_BITS)
+    return scaling
 
 
 def first_bits(

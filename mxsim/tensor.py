@@ -60,16 +60,12 @@ class MXTensor:
         """
         import numpy as np
 
+        from mxsim.arrays import axis_last
         from mxsim.packing import pack
 
-        codes, scales = self._blocks_last(self.codes), self._blocks_last(self.scales)
+        codes, scales = axis_last(self.codes, self.axis), axis_last(self.scales, self.axis)
         elements = codes if self.format.element.bits == 8 else pack(codes, self.format.element)
         return np.ascontiguousarray(elements), np.ascontiguousarray(scales)
-
-    def _blocks_last(self, array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        import numpy as np
-
-        return np.moveaxis(array, self.axis, -1)
 
     def __repr__(self) -> str:
         return f"MXTensor({self.format.name}, shape={self.shape}, axis={self.axis}, block_size={self.block_size})"

@@ -84,21 +84,22 @@ def find_amaxes(pieces: Float32Blocks, first: int, count: int, each: int, amaxes
 
 @njit(inline="always")
 def guessed_row(amax: np.int32, scaling: BlockScaling) -> Any:
-    """About the row of a block's E4M3 scale."""
-    return e4m3_code(min(bits_float(amax) * scaling.guess, np.float32(448)))
+    """About the row of a block's E4M3 scale, and just that where the scale is steady; E8M0 has no use for it."""
+    scale = np.float32(np.float32(bits_float(amax) / scaling.over) / scaling.under) * scaling.times
+    return e4m3_code(min(scale, np.float32(448)))
 
 
 @njit(inline="always")
 def scale_row(amax: np.int32, guess: Any, scaling: BlockScaling) -> np.uint64:
     """The row of the scale tables for a block whose largest magnitude has these float32 bits: unsigned, as the compiler indexes quickest.
 
-    guess: guessed_row's; E8M0 has no use for it.
+    guess: guessed_row's.
     """
     if amax < scaling.after_vanished:
         return np.uint64(scaling.zero if amax == 0 else scaling.vanished)
     if amax >= EXPONENT:
         return np.uint64(scaling.nan if amax > EXPONENT else scaling.inf)
-    if scaling.guess == 0:
+    if not scaling.is_e4m3:
         binade, fraction = np.uint64(amax >> 23), np.int32(amax & 0x7FFFFF)
         if binade == 0:
             leading = np.int64(float_bits(np.float32(amax)) >> 23) - 127
@@ -232,16 +233,26 @@ def vectors_to_codes(x: Float32Blocks, codes: Bytes, scales: Bytes, plain: bool,
     for group in range(0, x.shape[0], GROUP):
         count = min(GROUP, x.shape[0] - group)
         find_amaxes(pieces, group, count, each, amaxes)
-        if plain and are_steady(amaxes, count, scaling):
+        steady = are_steady(amaxes, count, scaling)
+        if steady and plain and not scaling.is_e4m3:
             for i in range(count):
                 amaxes[i] = steady_exponent(amaxes[i], scaling)
                 scales[group + i] = (amaxes[i] >> 23) + 127
             for i in range(count):
                 for piece in range((group + i) * each, (group + i + 1) * each):
+                    prefetch(pieces, (piece + AHEAD * each) * pieces.shape[1])
                     store_codes_in_place(pieces, their_codes, piece, amaxes[i], grid)
             continue
         for i in range(count):
             rows[i] = guessed_row(amaxes[i], scaling)
+        if steady and scaling.is_e4m3:
+            for i in range(count):
+                row = np.uint64(rows[i])
+                scales[group + i], factor = scaling.codes[row], scaling.factors[row]
+                for piece in range((group + i) * each, (group + i + 1) * each):
+                    prefetch(pieces, (piece + AHEAD * each) * pieces.shape[1])
+                    store_codes(pieces, their_codes, piece, factor, scaling.multiply[0], plain, grid)
+            continue
         for i in range(count):
             row = scale_row(amaxes[i], rows[i], scaling)
             scales[group + i] = scaling.codes[row]
@@ -312,7 +323,8 @@ def vectors_to_values(
     for group in range(0, x.shape[0], GROUP):
         count = min(GROUP, x.shape[0] - group)
         find_amaxes(pieces, group, count, each, amaxes)
-        if plain and are_steady(amaxes, count, scaling):
+        steady = are_steady(amaxes, count, scaling)
+        if steady and plain and not scaling.is_e4m3:
             for i in range(count):
                 amaxes[i] = steady_exponent(amaxes[i], scaling)
             for i in range(count):
@@ -322,6 +334,14 @@ def vectors_to_values(
             continue
         for i in range(count):
             rows[i] = guessed_row(amaxes[i], scaling)
+        if steady and scaling.is_e4m3:
+            for i in range(count):
+                row = np.uint64(rows[i])
+                factor, scale = scaling.factors[row], scaling.values[row]
+                for piece in range((group + i) * each, (group + i + 1) * each):
+                    prefetch(pieces, (piece + AHEAD * each) * pieces.shape[1])
+                    store_values(pieces, their_values, piece, factor, scaling.multiply[0], scale, stream, plain, grid)
+            continue
         for i in range(count):
             row = scale_row(amaxes[i], rows[i], scaling)
             factor, multiply, scale = scaling.factors[row], scaling.multiply[row], scaling.values[row]

@@ -83,8 +83,10 @@ class _Vectors:
 class _Block(_Vectors):
     """A finite block in the making: its magnitudes, after `scaled` or `in_place` rounded as an ElementGrid says in units of the scale."""
 
-    def __init__(self, lanes: int, context: Any, builder: Any, signature: Any, args: Any) -> None:
+    def __init__(self, lanes: int, context: Any, builder: Any, signature: Any, args: Any, fixed_point: bool | None = None) -> None:
+        """fixed_point: the grid's, where code is made for that alone."""
         super().__init__(lanes, context, builder, signature)
+        self.fixed_point = fixed_point
         source, _, self.index = args[:3]
         self.grid, self.grid_fields = args[-1], signature.args[-1].fields
         self.bits = self.load(self.block(0, source, self.index, self.ints))
@@ -109,7 +111,7 @@ class _Block(_Vectors):
         self.magnitude = builder.select(builder.fcmp_ordered("<", magnitude, most), magnitude, most)
         exponent = builder.and_(builder.bitcast(self.magnitude, self.ints), self.constant(EXPONENT))
         #: float32 bits of a power of two, and of the number whose ulp is the quantum there: see steps
-        self.binade = self.largest(exponent, self.emin)
+        self.binade = self.emin if self.fixed_point else self.largest(exponent, self.emin)
         self.magic = builder.add(self.binade, self.spread(self.field("magic_bits")))
         self.raised = builder.fadd(self.magnitude, builder.bitcast(self.magic, self.floats))
 
@@ -143,6 +145,8 @@ class _Block(_Vectors):
 
     def field(self, name: str) -> Any:
         """A field of the ElementGrid."""
+        if name == "fixed_point" and self.fixed_point is not None:
+            return ir.Constant(ir.IntType(1), self.fixed_point)
         return self.builder.extract_value(self.grid, self.grid_fields.index(name))
 
     def where(self, condition: Any, value: int) -> Any:
@@ -191,6 +195,11 @@ def _is_wide(context: Any, builder: Any, signature: Any, x: Any) -> Any:
     """Whether blocks, the rows of the function's first argument, are of 32; else they are of 16."""
     size = builder.extract_value(context.make_array(signature.args[0])(context, builder, x).shape, 1)
     return builder.icmp_signed("==", size, ir.Constant(size.type, 32))
+
+
+def _is_fixed_point(builder: Any, signature: Any, args: Any) -> Any:
+    """Whether an ElementGrid, the function's last argument, is of fixed point."""
+    return builder.extract_value(args[-1], signature.args[-1].fields.index("fixed_point"))
 
 
 @intrinsic
@@ -285,12 +294,12 @@ def store_values_in_place(_typingctx: Any, x: Any, y: Any, block: Any, exponent:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, target, _, exponent, stream, _ = args
 
-        def make(wide: bool) -> None:
-            made = _Block(32 if wide else 16, context, builder, signature, args)
+        def make(wide: bool, fixed_point: bool) -> None:
+            made = _Block(32 if wide else 16, context, builder, signature, args, fixed_point)
             made.in_place(exponent)
             made.store(made.plainly_signed(made.value()), made.block(1, target, made.index, made.ints), stream)
 
-        _branches(builder, [_is_wide(context, builder, signature, source)], make)
+        _branches(builder, [_is_wide(context, builder, signature, source), _is_fixed_point(builder, signature, args)], make)
         return context.get_dummy_value()
 
     return types.void(x, y, types.intp, types.int32, types.boolean, grid), codegen
@@ -303,12 +312,12 @@ def store_codes_in_place(_typingctx: Any, x: Any, codes: Any, block: Any, expone
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, target, _, exponent, _ = args
 
-        def make(wide: bool) -> None:
-            made = _Block(32 if wide else 16, context, builder, signature, args)
+        def make(wide: bool, fixed_point: bool) -> None:
+            made = _Block(32 if wide else 16, context, builder, signature, args, fixed_point)
             made.in_place(exponent)
             made.store_code(made.code(), made.sign, target)
 
-        _branches(builder, [_is_wide(context, builder, signature, source)], make)
+        _branches(builder, [_is_wide(context, builder, signature, source), _is_fixed_point(builder, signature, args)], make)
         return context.get_dummy_value()
 
     return types.void(x, codes, types.intp, types.int32, grid), codegen

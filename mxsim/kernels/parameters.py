@@ -48,15 +48,16 @@ class BlockScaling(NamedTuple):
     """How a block's scale follows from its largest magnitude: first a row of the tables below, then what stands in that row.
 
     E8M0: above[b] where the fraction of amax reaches threshold[b], else below[b], b being its binade: see mxsim.scaling.step_table.
-    For amax bits from steady_from on, below steady_to, an E8M0 scale is also 2^k with k << 23 = ((amax + carry) & EXPONENT) - fixed.
-    E4M3: the last row whose first[row] does not exceed the bits of amax, sought from the guess amax * guess.
+    E4M3: the last row whose first[row] does not exceed the bits of amax, sought from the code of amax / over / under * times.
+    A scale is steady for amax bits from steady_from on, below steady_to: an E4M3 scale then has that very code, and an E8M0 scale is 2^k
+    with k << 23 = ((amax + carry) & EXPONENT) - fixed.
     """
 
     below: npt.NDArray[np.int32]  #: (278,)
     above: npt.NDArray[np.int32]  #: (278,)
     threshold: npt.NDArray[np.int32]  #: (278,)
     first: npt.NDArray[np.int32]  #: (129,) ascending from 0, which no block's amax lies below, to the largest int32, which none reaches
-    guess: np.float32  #: 0 for E8M0
+    is_e4m3: bool
     after_vanished: np.int32  #: amax bits from which the scale of a block does not come out zero
     vanished: np.int32  #: row of a block below that
     zero: np.int32  #: row of an all-zero block
@@ -66,6 +67,9 @@ class BlockScaling(NamedTuple):
     factors: npt.NDArray[np.float32]  #: (SCALES,) what elements are multiplied by, or divided
     multiply: npt.NDArray[np.bool_]  #: (SCALES,) which of the two: a power of two is multiplied by its reciprocal, which is as exact
     values: npt.NDArray[np.float32]  #: (SCALES,) what the stored code, with the tensor scale, decodes to
+    over: np.float32 = np.float32(1)
+    under: np.float32 = np.float32(1)
+    times: np.float32 = np.float32(1)
     steady_from: np.int32 = np.int32(0)  #: amax bits
     steady_to: np.int32 = np.int32(0)  #: equal to steady_from where no amax is steady
     carry: np.int32 = np.int32(0)

@@ -64,7 +64,7 @@ def e4m3_code(x: np.float32) -> Any:
     binade = max(np.int32(float_bits(x) & EXPONENT), np.int32(121 << 23))
     magic = np.int32(binade + np.int32(20 << 23))
     count = np.int32(float_bits(x + bits_float(magic)) - magic)
-    return min(count + ((binade - np.int32(121 << 23)) >> 20), 126)
+    return min(np.int32(count + shift_right(np.int32(binade - np.int32(121 << 23)), np.int32(20))), np.int32(126))
 
 
 @njit(inline="always")

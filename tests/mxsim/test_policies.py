@@ -11,7 +11,9 @@ import pytest
 
 import mxsim
 from mxsim import elements, scaling
+from mxsim.arrays import DTYPES
 from mxsim.formats import ELEMENTS, BlockFormat, ElementFormat
+from mxsim.plan import conversion_plan
 from mxsim.policies import EVERY_DTYPE, Conversion, Policy, Scale, ScaleRule
 from tests.exactness import policies
 from tests.exactness.policies import Case
@@ -247,6 +249,29 @@ def test_blocks_are_converted_alike_whatever_is_beside_them(policy: str, format:
     x = groups_of_all_sizes()
     for rule in {*producer.conversion(format, "float32").scale_rules, "floor", "ceil", "rceil", "even"}:
         require_same_bits_whatever_is_beside(x, format=format, policy=policy, scale_rule=rule)
+
+
+def e4m3_scales_about_to_change(tensor_scale: np.float32) -> npt.NDArray[np.float32]:
+    """(n, 64, 16): blocks whose largest magnitude lies within 3 float32 steps of where an E4M3 scale becomes the next."""
+    scales = elements.decode(np.arange(127, dtype=np.uint8), "e4m3")
+    halfway = (scales[:-1] + scales[1:]) / 2 * 6 * np.float64(tensor_scale)
+    amaxes = np.sort((halfway.astype(np.float32).view(np.int32)[:, None] + np.arange(-3, 4)).reshape(-1)).astype(np.int32)
+    amaxes = amaxes[-(len(amaxes) // 64 * 64) :].view(np.float32).reshape(-1, 64)
+    x = np.random.default_rng(5).uniform(-1, 1, (*amaxes.shape, 16)).astype(np.float32) * amaxes[..., None]
+    x[..., 5] = amaxes
+    return x
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tensor_scale", [1e-38, 0.0019903672, 0.3, 1e30])
+@pytest.mark.parametrize(("policy", "unsteady"), [("ocp", 1), ("torchao", 9), ("compressed-tensors", 1), ("modelopt", 2)])
+def test_nvfp4_blocks_are_converted_alike_whatever_is_beside_them(policy: str, unsteady: int, tensor_scale: float, dtype: str) -> None:
+    x = e4m3_scales_about_to_change(np.float32(tensor_scale)).astype(DTYPES[dtype])
+    require_same_bits_whatever_is_beside(x, format="nvfp4", policy=policy, tensor_scale=tensor_scale)
+    plan = conversion_plan(mxsim.FORMATS["nvfp4"], policy, None, None, dtype, tensor_scale, lambda finite_only: np.float32(0))
+    if tensor_scale > 1e-38 and not (policy == "compressed-tensors" and dtype == "bfloat16"):
+        # otherwise nothing here would be converted in a shortened way
+        assert plan.scaling.steady_from == plan.scaling.first[unsteady]
 
 
 @pytest.mark.parametrize("instead", [Scale(code=120, factor=3.0), Scale(code=121)])
