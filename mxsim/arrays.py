@@ -17,7 +17,6 @@ DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfl
 FLOATS = tuple(DTYPES.values())
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 STORED = {DTYPES["float32"]: np.float32, DTYPES["float16"]: np.int16, BFLOAT16: np.uint16}  #: as the kernels see them
-MAPPED = 1 << 23  #: bytes of a new array from which its pages are mapped beforehand
 LEAST_PIECE, MOST_PIECE = 1 << 18, 1 << 22  #: elements converted at a time where a copy is needed
 
 
@@ -47,21 +46,10 @@ def axis_last(array: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
     return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
 
 
-def made(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """A new array, its contents arbitrary. The pages of a large one are mapped by all threads at once: a kernel that meets them one by
-    one, as it writes, takes a quarter longer."""
-    array = np.empty(shape, dtype)
-    if array.nbytes >= MAPPED:
-        from mxsim.kernels.threads import map_pages
-
-        map_pages(array.reshape(-1).view(np.uint8))
-    return array
-
-
 def checked_out(out: object, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """`out`, or a new array where it is None."""
     if out is None:
-        return made(shape, np.float32)
+        return np.empty(shape, np.float32)
     if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
         got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise MxsimError(f"out is {got}, but must be a float32 array of shape {shape}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mxsim.arrays import NAMES, axis_last, checked_axis, checked_floats, checked_out, gathered, made, padded_rows, pieces, scatter
+from mxsim.arrays import NAMES, axis_last, checked_axis, checked_floats, checked_out, gathered, padded_rows, pieces, scatter
 from mxsim.errors import MxsimError
 from mxsim.formats import BlockFormat, block_format
 from mxsim.kernels import conversion as kernels
@@ -245,7 +245,7 @@ class _Job:
         return self.seed, rows.reshape(-1), blocks_per_row, step
 
     def run(self) -> MXTensor:
-        codes = made(self.x.shape, np.uint8)
+        codes = np.empty(self.x.shape, np.uint8)
         scales = np.empty(_scale_shape(self.x.shape, self.axis, self.format.block_size), np.uint8)
         self.quantize(codes, scales)
         return MXTensor(codes=codes, scales=scales, format=self.format, axis=self.axis, tensor_scale=self.plan.tensor_scale)

@@ -52,8 +52,18 @@ BlockPlace = tuple[int, npt.NDArray[np.int64], int, int]  #: first block, row_in
 
 ABS = np.int32(0x7FFFFFFF)
 CHUNK = 1024  #: blocks to one unit of parallel work
+STRETCH = 16  #: chunks that are converted in the order they lie in
 GROUP = 64  #: blocks whose largest magnitudes are found before the first of them is converted, so that neither waits for the other
 AHEAD = GROUP + GROUP // 4  #: blocks ahead of the one converted, of those to be looked at next: see prefetch
+
+
+@njit(inline="always")
+def first_block(turn: int, chunks: int) -> int:
+    """Of the chunk that is converted at a turn: stretches come last first, the chunks of one in order.
+
+    Where a new array is written from its end, the system's clearing of its pages takes up to a quarter less of the time.
+    """
+    return (max(chunks - (turn // STRETCH + 1) * STRETCH, 0) + turn % STRETCH) * CHUNK
 
 
 @njit(inline="always")
@@ -306,8 +316,9 @@ def quantize_blocks(
     """x (n, B) to codes (n, B) and scales (n,). row_index, blocks_per_row, index_step: where a block's elements stand in the whole
     tensor, for stochastic rounding; element k of block b is number row_index[b // blocks_per_row] + (b % blocks_per_row * B + k) * step.
     """
-    for chunk in prange((x.shape[0] + CHUNK - 1) // CHUNK):
-        first = chunk * CHUNK
+    chunks = (x.shape[0] + CHUNK - 1) // CHUNK
+    for turn in prange(chunks):
+        first = first_block(turn, chunks)
         xs, cs, ss = x[first : first + CHUNK], codes[first : first + CHUNK], scales[first : first + CHUNK]
         chunk_to_codes(xs, cs, ss, grid, scaling, rounding, seed, (first, row_index, blocks_per_row, index_step))
 
@@ -405,8 +416,9 @@ def fake_quantize_blocks(
 
     stream: results may go past the caches: see mxsim.kernels.lanes. out must then be aligned to STREAM_ALIGNMENT.
     """
-    for chunk in prange((x.shape[0] + CHUNK - 1) // CHUNK):
-        first = chunk * CHUNK
+    chunks = (x.shape[0] + CHUNK - 1) // CHUNK
+    for turn in prange(chunks):
+        first = first_block(turn, chunks)
         xs, ys = x[first : first + CHUNK], out[first : first + CHUNK]
         chunk_to_values(xs, ys, values, grid, scaling, rounding, seed, (first, row_index, blocks_per_row, index_step), stream)
 
@@ -477,11 +489,12 @@ def dequantize_blocks(
     element_values, scale_values: (codes,) of each format. bias_bits: what turns an element's exponent bits into a float32's.
     smallest: the quantum of subnormals, and of fixed point.
     """
-    for chunk in prange((codes.shape[0] + CHUNK - 1) // CHUNK):
-        cs = codes[chunk * CHUNK : (chunk + 1) * CHUNK]
-        ys = out[chunk * CHUNK : (chunk + 1) * CHUNK]
+    chunks = (codes.shape[0] + CHUNK - 1) // CHUNK
+    for turn in prange(chunks):
+        first = first_block(turn, chunks)
+        cs, ys = codes[first : first + CHUNK], out[first : first + CHUNK]
         for b in range(cs.shape[0]):
-            scale = scale_values[scales[chunk * CHUNK + b]]
+            scale = scale_values[scales[first + b]]
             if scale != scale:
                 ys[b] = np.float32(np.nan)
                 continue
