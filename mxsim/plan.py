@@ -45,7 +45,6 @@ UNDERFLOW = {
 SIGNIFICAND_BITS = {"float32": 24, "bfloat16": 8, "float16": 11}
 SIGNS = {"keep": KEEP, "plus": PLUS, "minus": MINUS}
 LARGEST_BITS = 0x7F7FFFFF  #: of the largest finite float32
-INF_BITS = np.int32(LARGEST_BITS + 1)
 LEAST_DIVISOR, MOST_DIVISOR = np.float32(2.0**-126), np.float32(2.0**127)
 LARGEST_FRACTION = 0x7FFFFF
 NEAR = 4  #: how far from an estimate, in float32 bits, a threshold is looked for first
@@ -333,7 +332,7 @@ def _with_steady_e4m3(scaling: BlockScaling, tensor: np.float32, stored: np.floa
         lowest = int(wrong.max(initial=-1)) + 1
         if lowest < best:
             best = lowest
-            scaling = scaling._replace(over=over, under=under, times=times, steady_from=np.int32(first[lowest]), steady_to=INF_BITS)
+            scaling = scaling._replace(over=over, under=under, times=times, steady_from=first[lowest], steady_to=first[127])
     return scaling
 
 

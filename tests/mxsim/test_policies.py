@@ -274,6 +274,17 @@ def test_nvfp4_blocks_are_converted_alike_whatever_is_beside_them(policy: str, u
         assert plan.scaling.steady_from == plan.scaling.first[unsteady]
 
 
+@pytest.mark.parametrize("policy", ["ocp", "torchao", "compressed-tensors", "modelopt"])
+def test_nvfp4_blocks_are_converted_alike_beside_nan(policy: str) -> None:
+    # NaN makes the tensor scale of some producers NaN, and then every block's
+    x = np.random.default_rng(6).standard_normal((3, 64, 16)).astype(np.float32)
+    x[0, 1, 0] = np.nan
+    require_same_bits_whatever_is_beside(x, format="nvfp4", policy=policy)
+    q, slow = (mxsim.quantize(x, "nvfp4", policy=policy, rounding=rounding) for rounding in ("nearest_even", "nearest_away"))
+    np.testing.assert_array_equal(q.scales, slow.scales)
+    assert (q.tensor_scale != q.tensor_scale) == (policy in ("torchao", "modelopt"))
+
+
 @pytest.mark.parametrize("instead", [Scale(code=120, factor=3.0), Scale(code=121)])
 def test_a_scale_of_another_factor_or_code_is_taken(instead: Scale) -> None:
     # in the midst of scales that are powers of two: under code 120, 2^-7, elements are divided by 3; or 121 is stored for it
