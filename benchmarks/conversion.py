@@ -1,6 +1,6 @@
 """Quantise, fake-quantise and dequantise 64 MiB of float32, against a memory copy and against eager peers.
 
-    python -m benchmarks.conversion [--rounds 25]
+    python -m benchmarks.conversion [--rounds 9] [--processes 7]
 
 torchao and compressed-tensors are measured where they can be imported.
 """
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import multiprocessing
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import ml_dtypes
@@ -23,6 +25,7 @@ from benchmarks.timing import markdown, ratio, turns
 from mxsim.formats import BlockFormat
 
 Float32 = npt.NDArray[np.float32]
+Measured = dict[str, dict[str, float]]  #: by format and column
 
 ELEMENTS = 1 << 24
 THREADS = 2
@@ -105,12 +108,18 @@ def compressed_tensors_peer(format: BlockFormat, x: Float32) -> Callable[[], obj
 PEERS = {"numpy + ml_dtypes": numpy_peer, "torchao 0.18": torchao_peer, "compressed-tensors 0.20": compressed_tensors_peer}
 
 
-def gigabytes_per_second(taken: list[float]) -> str:
-    return f"{4 * ELEMENTS / statistics.median(taken) / 1e9:.1f}"
+def gigabytes_per_second(taken: list[float]) -> float:
+    return 4 * ELEMENTS / statistics.median(taken) / 1e9
 
 
-def against_copy(x: Float32, rounds: int) -> Iterator[list[str]]:
+def array() -> Float32:
+    numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))
+    return np.random.default_rng(0).standard_normal(ELEMENTS).astype(np.float32)
+
+
+def against_copy(rounds: int) -> Measured:
     """All formats in one turn: what else the machine does for a while then strikes all of them alike."""
+    x = array()
     out = np.empty_like(x)
     cases: dict[str, dict[str, Any]] = {name: {"format": name} for name in mxsim.FORMATS}
     cases["nvfp4, tensor scale given"] = {"format": "nvfp4", "tensor_scale": 0.002}
@@ -128,45 +137,87 @@ def against_copy(x: Float32, rounds: int) -> Iterator[list[str]]:
             (name, "packed"): lambda how=how: mxsim.quantize(x, **how).packed(),
         }
     t = turns(runs, rounds)
-    pairs = [("copyto", "fake"), ("copyto", "dequantize"), ("copy", "fake new"), ("copy", "dequantize new")]
-    pairs += [("fake new", "codes"), ("fake new", "packed")]
-    for name in cases:
-        yield [name, gigabytes_per_second(t[name, "fake"]), *(f"{ratio(t[name, a], t[name, b]):.2f}" for a, b in pairs)]
+    pairs = {
+        "fake, out": ("copyto", "fake"),
+        "dequantize, out": ("copyto", "dequantize"),
+        "fake, new": ("copy", "fake new"),
+        "dequantize, new": ("copy", "dequantize new"),
+        "to codes": ("fake new", "codes"),
+        "to packed bytes": ("fake new", "packed"),
+    }
+    return {
+        name: {"fake GB/s": gigabytes_per_second(t[name, "fake"])}
+        | {column: ratio(t[name, slower], t[name, faster]) for column, (slower, faster) in pairs.items()}
+        for name in cases
+    }
 
 
-def against_peers(x: Float32, rounds: int) -> Iterator[list[str]]:
-    """All formats in one turn, likewise."""
+def against_peers(rounds: int) -> Measured:
+    """All formats in one turn, likewise: GB/s, and how many times slower than mxsim the peers are."""
+    x = array()
     out = np.empty_like(x)
     runs: dict[tuple[str, str], Callable[[], object]] = {}
     for name in TARGETS:
         runs[name, "mxsim"] = lambda name=name: mxsim.fake_quantize(x, name, out=out)
         runs |= {(name, peer): run for peer, make in PEERS.items() if (run := make(mxsim.FORMATS[name], x)) is not None}
     t = turns(runs, rounds)
-    for name, target in TARGETS.items():
-        ratios = {peer: ratio(t[name, peer], t[name, "mxsim"]) for peer in PEERS if (name, peer) in t}
-        cells = [f"{gigabytes_per_second(t[name, p])} ({ratios[p]:.0f}x)" if p in ratios else "-" for p in PEERS]
-        yield [name, gigabytes_per_second(t[name, "mxsim"]), *cells, f"{min(ratios.values()):.1f}x", f"{target}x"]
+    found: Measured = {}
+    for name in TARGETS:
+        slower = {f"{peer}, slower": ratio(t[name, peer], t[name, "mxsim"]) for peer in PEERS if (name, peer) in t}
+        speeds = {one: gigabytes_per_second(t[name, one]) for one in ("mxsim", *PEERS) if (name, one) in t}
+        found[name] = {**speeds, **slower, "fastest peer": min(slower.values())}
+    return found
 
 
-def main(rounds: int = 25) -> None:
-    numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))
-    x = np.random.default_rng(0).standard_normal(ELEMENTS).astype(np.float32)
-    threads = numba.get_num_threads()
+def in_processes(measure: Callable[[int], Measured], rounds: int, processes: int) -> dict[str, dict[str, list[float]]]:
+    """What each of several fresh processes measures: what new memory costs differs more between processes than between turns."""
+    gathered: dict[str, dict[str, list[float]]] = {}
+    for _ in range(processes):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+            for name, columns in fresh.submit(measure, rounds).result().items():
+                for column, value in columns.items():
+                    gathered.setdefault(name, {}).setdefault(column, []).append(value)
+    return gathered
+
+
+def peers_row(name: str, measured: dict[str, list[float]]) -> list[str]:
+    middle = {column: statistics.median(values) for column, values in measured.items()}
+    cells = [f"{middle[p]:.1f} ({middle[f'{p}, slower']:.0f}x)" if p in middle else "-" for p in PEERS]
+    fastest = measured["fastest peer"]
+    spread = f"{middle['fastest peer']:.1f}x ({min(fastest):.1f} to {max(fastest):.1f})"
+    return [name, f"{middle['mxsim']:.1f}", *cells, spread, f"{TARGETS[name]}x"]
+
+
+def main(rounds: int = 9, processes: int = 7) -> None:
+    threads = min(THREADS, numba.config.NUMBA_NUM_THREADS)
     print("## Conversion\n")
-    print(f"64 MiB of float32, standard normal, {threads} threads, medians of {rounds} turns. `python -m benchmarks.conversion`\n")
+    print(
+        f"64 MiB of float32, standard normal, {threads} threads, medians over {processes} fresh processes, of {rounds} turns each. "
+        "`python -m benchmarks.conversion`\n"
+    )
     print(
         "Share of the speed of a memory copy (numpy's, one thread): `np.copyto` where the output is given, `x.copy()` where it is made. "
         "Targets 0.8. The last two columns: times faster than `fake_quantize(x)`, target above 1. NVFP4 has to find the whole tensor's "
         "largest magnitude first, unless its tensor scale is given: it reads x twice, three streams of memory to a copy's two. How much "
-        "a new array costs, and so how fast `x.copy()` and numpy's peers are, changes with what the process has freed before.\n"
+        "a new array costs, and so how fast `x.copy()` and numpy's peers are, changes from process to process.\n"
     )
-    head = ["format", "fake GB/s", "fake, out", "dequantize, out", "fake, new", "dequantize, new", "to codes", "to packed bytes"]
-    print(markdown(head, list(against_copy(x, rounds))))
-    print("\nAgainst eager peers that quantise and dequantise the same array, GB/s of float32 input (times slower than mxsim):\n")
-    print(markdown(["format", "mxsim", *PEERS, "fastest peer", "target"], list(against_peers(x, max(rounds // 2, 3)))))
+    copies = in_processes(against_copy, rounds, processes)
+    columns = list(next(iter(copies.values())))
+    rows = [
+        [name, *(f"{statistics.median(measured[c]):.{1 if 'GB/s' in c else 2}f}" for c in columns)] for name, measured in copies.items()
+    ]
+    print(markdown(["format", *columns], rows))
+    print(
+        "\nAgainst eager peers that quantise and dequantise the same array, GB/s of float32 input (times slower than mxsim); "
+        "in brackets behind the fastest, the lowest and highest of the processes:\n"
+    )
+    peers = in_processes(against_peers, rounds, processes)
+    print(markdown(["format", "mxsim", *PEERS, "fastest peer", "target"], [peers_row(name, measured) for name, measured in peers.items()]))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=25)
-    main(parser.parse_args().rounds)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--processes", type=int, default=7)
+    arguments = parser.parse_args()
+    main(arguments.rounds, arguments.processes)
