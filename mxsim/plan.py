@@ -233,10 +233,10 @@ def _e8m0_scaling(rule: ScaleRule, element: ElementFormat) -> BlockScaling:
         multiply=invertible,
         values=decoded[codes],
     )
-    return _with_steady(scaling, element)
+    return _with_steady_e8m0(scaling, element)
 
 
-def _with_steady(scaling: BlockScaling, element: ElementFormat) -> BlockScaling:
+def _with_steady_e8m0(scaling: BlockScaling, element: ElementFormat) -> BlockScaling:
     """With the binades around 1 where a scale's exponent is amax's after one addition, as under any rule of exponent and fraction alone.
 
     Scales that make a quantum subnormal, or the number whose ulp is the largest quantum infinite, are left to the tables.
