@@ -12,10 +12,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from mxsim.arrays import DTYPES
 from tests.exactness import policies
 
 pytestmark = pytest.mark.oracle
@@ -67,6 +70,14 @@ def test_blocks_that_no_golden_file_holds(library: str, tmp_path: Path, monkeypa
         policies.arrays_of.cache_clear()
 
 
+def nans_alike(name: str, bits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Of a golden file's array that holds bits of values, every NaN made the same: which one comes out is the processor's choice."""
+    if not name.endswith("/values"):
+        return bits
+    is_nan = np.isnan(bits.view(DTYPES[name.partition("/")[0]]).astype(np.float32))
+    return np.where(is_nan, np.iinfo(bits.dtype).max, bits)
+
+
 @pytest.mark.parametrize("library", policies.LIBRARIES)
 def test_the_golden_file_is_what_the_library_makes(library: str, tmp_path: Path) -> None:
     folder = made(library, tmp_path / "made", None)
@@ -74,4 +85,4 @@ def test_the_golden_file_is_what_the_library_makes(library: str, tmp_path: Path)
         assert set(golden.files) == set(again.files)
         for name in golden.files:
             if name != "provenance":
-                np.testing.assert_array_equal(again[name], golden[name], err_msg=name)
+                np.testing.assert_array_equal(nans_alike(name, again[name]), nans_alike(name, golden[name]), err_msg=name)
