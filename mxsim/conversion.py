@@ -13,6 +13,7 @@ from mxsim.arrays import NAMES, axis_last, checked_axis, checked_floats, checked
 from mxsim.errors import MxsimError
 from mxsim.formats import BlockFormat, block_format
 from mxsim.kernels import conversion as kernels
+from mxsim.kernels.dequantisation import dequantize_blocks
 from mxsim.kernels.lanes import STREAM_ALIGNMENT
 from mxsim.plan import conversion_plan, decoding_plan
 from mxsim.policies import Policy, policy_of
@@ -133,13 +134,13 @@ def dequantize(tensor: MXTensor, out: npt.NDArray[np.float32] | None = None) -> 
     codes, scales, values = (axis_last(a, tensor.axis) for a in (tensor.codes, tensor.scales, result))
     plan = decoding_plan(tensor.format, tensor.tensor_scale)
     if codes.shape[-1] % block == 0 and all(a.flags.c_contiguous for a in (codes, scales, values)):
-        kernels.dequantize_blocks(codes.reshape(-1, block), scales.reshape(-1), values.reshape(-1, block), *plan)
+        dequantize_blocks(codes.reshape(-1, block), scales.reshape(-1), values.reshape(-1, block), *plan)
         return result
     for index in pieces(codes.shape):
         rows = padded_rows(codes[index], block)
         buffer = np.empty(rows.shape, np.float32)
         piece_scales = np.ascontiguousarray(scales[index]).reshape(-1)
-        kernels.dequantize_blocks(rows.reshape(-1, block), piece_scales, buffer.reshape(-1, block), *plan)
+        dequantize_blocks(rows.reshape(-1, block), piece_scales, buffer.reshape(-1, block), *plan)
         scatter(buffer, values[index])
     return result
 

@@ -1,4 +1,4 @@
-"""Float32 blocks to element codes and scales, and back.
+"""Float32 blocks to element codes and scales, or at once to the values that those stand for.
 
 Every kernel takes blocks as the rows of a C-contiguous array; strides, axes, dtypes and partial blocks are the face's business.
 
@@ -45,25 +45,15 @@ from mxsim.kernels.rounding import (
     stochastic_steps,
     zero_rules,
 )
+from mxsim.kernels.threads import CHUNK, first_block
 
 Float32Blocks = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 BlockPlace = tuple[int, npt.NDArray[np.int64], int, int]  #: first block, row_index, blocks_per_row, index_step: see first_element
 
 ABS = np.int32(0x7FFFFFFF)
-CHUNK = 1024  #: blocks to one unit of parallel work
-STRETCH = 16  #: chunks that are converted in the order they lie in
 GROUP = 64  #: blocks whose largest magnitudes are found before the first of them is converted, so that neither waits for the other
 AHEAD = GROUP + GROUP // 4  #: blocks ahead of the one converted, of those to be looked at next: see prefetch
-
-
-@njit(inline="always")
-def first_block(turn: int, chunks: int) -> int:
-    """Of the chunk that is converted at a turn: stretches come last first, the chunks of one in order.
-
-    Where a new array is written from its end, the system's clearing of its pages takes up to a quarter less of the time.
-    """
-    return (max(chunks - (turn // STRETCH + 1) * STRETCH, 0) + turn % STRETCH) * CHUNK
 
 
 @njit(inline="always")
@@ -471,48 +461,3 @@ def encode_elements(x: npt.NDArray[np.float32], codes: Bytes, grid: ElementGrid,
         else:
             count = resteps(count, magnitude, quantum, rounding)
         codes[i] = signed_code(np.int32(code_of(count, binade, grid)), shift_right(float_bits(x[i]), np.int32(31)), grid)
-
-
-@njit(parallel=True, cache=True)
-def dequantize_blocks(
-    codes: Bytes,
-    scales: Bytes,
-    out: Float32Blocks,
-    element_values: npt.NDArray[np.float32],
-    scale_values: npt.NDArray[np.float32],
-    grid: ElementGrid,
-    bias_bits: np.int32,
-    smallest: np.float32,
-) -> None:
-    """codes (n, B), scales (n,) to values (n, B).
-
-    element_values, scale_values: (codes,) of each format. bias_bits: what turns an element's exponent bits into a float32's.
-    smallest: the quantum of subnormals, and of fixed point.
-    """
-    chunks = (codes.shape[0] + CHUNK - 1) // CHUNK
-    for turn in prange(chunks):
-        first = first_block(turn, chunks)
-        cs, ys = codes[first : first + CHUNK], out[first : first + CHUNK]
-        for b in range(cs.shape[0]):
-            scale = scale_values[scales[first + b]]
-            if scale != scale:
-                ys[b] = np.float32(np.nan)
-                continue
-            if grid.fixed_point:
-                for k in range(cs.shape[1]):
-                    ys[b, k] = np.float32(np.int8(cs[b, k])) * smallest * scale
-                continue
-            largest = np.int32(0)
-            for k in range(cs.shape[1]):
-                largest = max(largest, np.int32(cs[b, k] & ~grid.sign_mask))
-            if largest > grid.max_code:
-                for k in range(cs.shape[1]):
-                    ys[b, k] = element_values[cs[b, k]] * scale
-                continue
-            first_normal = np.int32(1 << (23 - grid.shift))
-            for k in range(cs.shape[1]):
-                magnitude = np.int32(cs[b, k] & ~grid.sign_mask)
-                normal = bits_float(np.int32((magnitude << grid.shift) + bias_bits))
-                value = normal if magnitude >= first_normal else np.float32(magnitude) * smallest
-                sign = np.int32(np.int32(cs[b, k] & grid.sign_mask) != 0) << 31
-                ys[b, k] = bits_float(float_bits(np.float32(value * scale)) | sign)
