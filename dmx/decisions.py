@@ -54,6 +54,11 @@ class DecisionSpace:
         """The index of the pair of two places on the ladder."""
         return weight * len(self.formats) + activation if self.apart else weight
 
+    def summed(self, per_layer: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """(linears, pairs) -> (decisions, pairs): the layers of a decision together."""
+        starts = np.cumsum([0, *(len(decision.layers) for decision in self.decisions)])[:-1]
+        return np.asarray(np.add.reduceat(per_layer, starts, axis=0), np.float64)
+
     def layer_pairs(self, choice: Sequence[int] | npt.NDArray[np.int64]) -> dict[str, FormatPair]:
         """Each layer's pair when decision d takes pairs[choice[d]], in the order of the layers."""
         return {layer: self.pairs[int(index)] for decision, index in zip(self.decisions, choice, strict=True) for layer in decision.layers}

@@ -16,12 +16,10 @@ from dmx.budget import Constraint
 from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
 from dmx.relax import RelaxedModel
-from dmx.scores import degree_gradient, layer_degrees, pair_scores
+from dmx.scores import degree_gradient, inward, layer_degrees, pair_scores
 from dmx.secants import Secants
 
 Choice = npt.NDArray[np.int64]
-#: Where between a vertex and the ladder's middle the gradient for exchanges is taken: a finite step is seen better from inside.
-INWARD = 0.3
 #: How much of their weight the gradients seen before keep at each new look.
 KEPT = 0.9
 #: Moves tried between two looks at most.
@@ -145,10 +143,10 @@ def _look_near(
     seen: Secants, choice: Choice, space: DecisionSpace, model: RelaxedModel, calibration: Calibration, windows: int, seed: int
 ) -> None:
     """Add the gradient a little inward of a choice."""
-    inward = (1 - INWARD) * layer_degrees(space, choice) + INWARD * 0.5
+    degrees = inward(layer_degrees(space, choice))
     index = calibration.sample(windows, seed, 0)
-    gradient, _ = degree_gradient(model, calibration, inward, index)
-    seen.add(inward, gradient, weight=len(index), kept=KEPT)
+    gradient, _ = degree_gradient(model, calibration, degrees, index)
+    seen.add(degrees, gradient, weight=len(index), kept=KEPT)
 
 
 def _exchanges(choice: Choice, scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) -> Iterator[Choice]:

@@ -16,16 +16,18 @@ from torch import nn
 
 from dmx.budget import Budget, Constraint, Scenario, achieved, constraints
 from dmx.calibration import Calibration
+from dmx.curvature import curvature_scores
 from dmx.decisions import DecisionSpace, decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import best_choice
 from dmx.models import LoadedModel, load_model
 from dmx.refinement import Measure, refine
 from dmx.relax import RelaxedModel
-from dmx.scores import pair_scores, path_secants
+from dmx.scores import inward, layer_degrees, pair_scores, path_secants
 from dmx.search_config import SearchConfig, preset
 from dmx.search_state import SearchState
 from dmx.secants import Secants
+from dmx.shrinkage import next_token_share
 from dmx.text import TokenText, read_text, tokenize
 from dmx.training import Training
 from mxsim.assignment import Assignment
@@ -152,6 +154,7 @@ class _Search:
         progress: bool,
     ) -> None:
         self.space, self.limits, self.config, self.state, self.progress = space, limits, config, state, progress
+        self.loaded, self.tokens = loaded, tokens
         self.calibration = Calibration(loaded, tokens, config.loss)
         linears = loaded.linears
         self.model = RelaxedModel(
@@ -174,6 +177,7 @@ class _Search:
             measure = Measure(self.space, self.model, self.calibration, state.measured)
             hardened = training.choice()
             told: dict[str, Any] = {
+                "next_token_share": self.calibration.share,
                 "loss_before_hardening": float(np.mean(measure.losses(training.soft_degrees()))),
                 "loss_after_hardening": measure(hardened),
                 "spent_before_repair": self._shares(hardened),
@@ -201,13 +205,23 @@ class _Search:
         return _Found(choice, told)
 
     def _path(self) -> Secants | None:
-        """The gradients from foot to top, of which the start, the first prices and a repair are made."""
-        config = self.config
-        if config.start != "scores" and config.steering != "lagrangian" and not config.repair:
+        """The gradients from foot to top, of which the start, the first prices and a repair are made; settles the loss on the way."""
+        config, state = self.config, self.state
+        shrinks = config.loss == "shrunk" and self.calibration.knows_float
+        if config.start != "scores" and config.steering != "lagrangian" and not config.repair and not shrinks:
             return None
-        if self.state.path is None:
-            self.state.path = path_secants(self.model, self.calibration, config.batch_windows, config.seed)
-        return self.state.path
+        if state.path is None:
+            state.path, state.share = self._path_secants(), self.calibration.share
+            if shrinks:
+                first = best_choice(pair_scores(self.space, state.path()), self.limits)
+                around = inward(layer_degrees(self.space, first))
+                state.share = self.calibration.share = next_token_share(self.model, self.calibration, around, config.seed)
+                state.path = self._path_secants()
+        self.calibration.share = state.share
+        return state.path
+
+    def _path_secants(self) -> Secants:
+        return path_secants(self.model, self.calibration, self.config.batch_windows, self.config.seed)
 
     def _shares(self, choice: npt.NDArray[np.int64]) -> dict[str, float]:
         return {one.budget.text: one.spent(choice) / one.limit for one in self.limits}
@@ -215,7 +229,7 @@ class _Search:
     def _repaired(
         self, training: Training, hardened: npt.NDArray[np.int64], path: Secants | None, measure: Measure
     ) -> tuple[npt.NDArray[np.int64], str]:
-        """A choice within the budgets; with repair on, the best measured of the exact ones by offsets and by late and early gradients."""
+        """A choice within the budgets; with repair on, the best measured of the exact ones by offsets, gradients and curvature."""
         met = all(one.is_met(hardened) for one in self.limits)
         by_offsets = best_choice(pair_scores(self.space, training.margins()), self.limits)
         if not self.config.repair:
@@ -228,6 +242,9 @@ class _Search:
             "knapsack over offsets": by_offsets,
             "knapsack over late gradients": best_choice(pair_scores(self.space, late), self.limits),
         }
+        if self.config.curvature:
+            curvature = curvature_scores(self.loaded, self.space, self.config.policy, self.tokens, progress=self.progress)
+            candidates["knapsack over curvature"] = best_choice(curvature, self.limits)
         if met:
             candidates["hardened as it was"] = hardened
         best = next(iter(candidates))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
+from dmx.calibration import LOSSES
 from dmx.errors import DmxError
 from mxsim.errors import unknown_name
 from mxsim.policies import POLICIES
@@ -17,7 +18,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "relaxation": ("mix", "monotone", "floored"),
         "start": ("scores", "middle", "zero"),
-        "loss": ("kl", "ce"),
+        "loss": LOSSES,
         "steering": ("lagrangian", "two_sided", "one_sided"),
         "optimizer": ("adam", "sgd"),
     }
@@ -34,7 +35,7 @@ class SearchConfig:
     apart: bool = True  #: weight and input formats are chosen each for itself
     relaxation: str = "mix"  #: of neighbouring formats' values; or exponent and significand bits that slide: monotone, floored (paper)
     start: str = "scores"  #: from the loss's gradients along the way from low to high; or every layer in the middle, or at offset zero
-    loss: str = "ce"  #: next-token cross-entropy, or KL(float || model)
+    loss: str = "shrunk"  #: KL(float || model) and what next-token loss says beyond it that is more than chance; or kl or ce alone
     steering: str = "lagrangian"  #: to the budget: shadow prices, offsets kept at the budget; or a penalty on both sides, or above (paper)
     strength: float = 5.0  #: of the two penalties: loss per bit of excess (other budgets: per quarter of their range)
     optimizer: str = "adam"  #: of the offsets, or sgd with Nesterov momentum
@@ -49,6 +50,7 @@ class SearchConfig:
     rise: float = 50.0  #: how many times sharper the last step is
     gradient_clip: float = 0.0  #: largest norm of the offsets' gradient; 0 is none
     repair: bool = True  #: end with an exact choice that meets the budget; False: only where the budget is exceeded
+    curvature: bool = True  #: one of the choices that a repair compares is exact by second-order scores
     refine: int = 32  #: exchanges between decisions that are measured, and kept where the loss falls; 0 is none
     seed: int = 0
 
@@ -100,6 +102,7 @@ PAPER = SearchConfig(
     rise=50.0,
     gradient_clip=1.0,
     repair=False,
+    curvature=False,
     refine=0,
 )
 

@@ -29,6 +29,7 @@ class SearchState:
     def __init__(self, folder: Path | None, key: str) -> None:
         self.folder, self.key = folder, key
         self.path: Secants | None = None
+        self.share = 1.0  #: of next-token loss in the search's loss, once path is known
         self.measured: dict[str, list[float]] = {}
         self.history: dict[str, list[Any]] = {}
         self.seconds_before = 0.0
@@ -51,6 +52,7 @@ class SearchState:
         if notes.get("key") == key:
             state._tensors, state._step = tensors, int(notes["step"])
             state.history, state.measured = notes["history"], notes["measured"]
+            state.share = float(notes["share"])
             state.seconds_before = float(notes["seconds"])
             state.path = Secants(tensors["path"]) if "path" in tensors else None
         return state
@@ -100,6 +102,7 @@ class SearchState:
             "key": self.key,
             "state": self._state_name(),
             "step": self._step,
+            "share": self.share,
             "history": self.history,
             "measured": self.measured,
             "seconds": self.seconds_before + time.perf_counter() - self._opened,

@@ -13,11 +13,11 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from dmx.allocators.measured import cached_scores, exact, summed_over_layers
-from dmx.allocators.observed import Observer, QuantisedWeights, observe
+from dmx.allocators.measured import cached_scores, exact
 from dmx.allocators.problem import Allocation, Problem, Scores
 from dmx.calibration import Calibration
 from dmx.errors import DmxError
+from dmx.observed import Observer, QuantisedWeights, observe
 from dmx.quantisers import fake_quantize
 from dmx.scores import PATH
 from dmx.text import TokenText
@@ -75,4 +75,4 @@ def measure(problem: Problem, text: TokenText, point: str, reduction: str) -> Sc
             look(share * (count - 1), range(count), part)
         charged /= sum(map(len, parts))
     rungs = np.array([space.rungs(pair) for pair in range(len(space.pairs))])
-    return summed_over_layers(space, charged[0][:, rungs[:, 0]] + charged[1][:, rungs[:, 1]])
+    return space.summed(charged[0][:, rungs[:, 0]] + charged[1][:, rungs[:, 1]])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from dmx.allocators.problem import Allocation, Problem, Scores
-from dmx.decisions import DecisionSpace
 from dmx.knapsack import best_choice
 from dmx.text import TokenText
 
@@ -32,12 +31,6 @@ def cached_scores(problem: Problem, kind: str, settings: dict[str, Any], compute
         "decisions": {decision.name: list(decision.layers) for decision in space.decisions},
     }
     return problem.cache.get(key, (len(space.decisions), len(space.pairs)), lambda: compute(text))
-
-
-def summed_over_layers(space: DecisionSpace, per_layer: Scores) -> Scores:
-    """(linears, pairs) -> (decisions, pairs): the layers of a decision together."""
-    starts = np.cumsum([0, *(len(decision.layers) for decision in space.decisions)])[:-1]
-    return np.asarray(np.add.reduceat(per_layer, starts, axis=0), np.float64)
 
 
 def exact(problem: Problem, scores: Scores, settings: dict[str, Any]) -> Allocation:

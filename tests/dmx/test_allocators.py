@@ -14,10 +14,10 @@ pytest.importorskip("transformers")
 from dmx.allocators import METHODS, allocate  # noqa: E402
 from dmx.allocators.first_last import outer_first  # noqa: E402
 from dmx.allocators.first_order import measure as first_order_scores  # noqa: E402
-from dmx.allocators.fisher import measure as fisher_scores  # noqa: E402
 from dmx.allocators.kl_scores import kl_scores  # noqa: E402
 from dmx.allocators.problem import Problem  # noqa: E402
 from dmx.budget import Budget, Scenario, constraints  # noqa: E402
+from dmx.curvature import curvature_scores  # noqa: E402
 from dmx.decisions import decision_space  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
 from dmx.evaluation import evaluate  # noqa: E402
@@ -114,7 +114,7 @@ def test_first_order_is_the_gradient_times_the_change(llama: LoadedModel, text: 
 
 def test_fisher_is_the_squared_gradient_times_the_squared_change(llama: LoadedModel, text: TokenText) -> None:
     given = problem(llama, text.first(2), apart=True)
-    found = fisher_scores(given, given.read_text())
+    found = curvature_scores(llama, given.space, given.policy, given.read_text(), progress=False)
     name, linear = list(llama.linears.items())[5]
     kept: list[torch.Tensor] = []
 
@@ -157,10 +157,10 @@ def test_scores_are_computed_once_and_serve_every_budget(
     files = list(tmp_path.iterdir())
     assert len(files) == 1
 
-    def never(*_: object) -> None:
+    def never(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("dmx.allocators.fisher.measure", never)
+    monkeypatch.setattr("dmx.allocators.fisher.curvature_scores", never)
     assert allocate(llama, "fisher", "bits=5", text=text, cache=tmp_path).layers == first.layers
     allocate(llama, "fisher", "bits=7", text=text, cache=tmp_path)
     with pytest.raises(AssertionError, match="computed again"):
