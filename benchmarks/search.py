@@ -1,8 +1,9 @@
 """A search step against a forward and backward step of the same model under fixed fake quantisation: time, and peak memory.
 
 `python -m benchmarks.search` prints the rows of reports/benchmarks.md. Fixed: weights and inputs of every linear are fake-quantised to
-MXFP4 and MXFP8 half and half, straight through, weights with gradients, as quantisation-aware training does it; the autograd column slides
-bits with floors and logarithms left in the graph.
+MXFP4 and MXFP8 half and half, straight through, weights with gradients, next-token loss, as quantisation-aware training does it; the
+autograd column slides bits with floors and logarithms left in the graph. The search's step has the search's own loss, KL to the float
+model's predictions, kept from before, beside next-token loss.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from torch.nn import functional
 
 from benchmarks.resident import MebibytesHeld
 from benchmarks.timing import markdown, ratio, turns
+from dmx.calibration import Calibration
 from dmx.decisions import decision_space
 from dmx.models import LoadedModel, load_model
 from dmx.quantisers import fake_quantize
 from dmx.relax import RelaxedModel
+from dmx.text import TokenText
 
 ROUNDS = 5
 FORMATS = ("mxfp4_e2m1", "mxfp8_e4m3")
@@ -98,11 +101,13 @@ def stepper(name: str, kind: str) -> Callable[[], object]:
     if kind == "search":
         space = decision_space(model, FORMATS)
         relaxed = RelaxedModel({layer: linears[layer] for layer in space.layers if layer in linears}, FORMATS)
+        calibration = Calibration(model, TokenText(name="random", sha256="", windows=ids), "shrunk")
+        calibration.share = 0.5  # of next-token loss, the rest being KL: the dearest case
         relaxed.__enter__()
 
         def search() -> None:
             relaxed.degrees = torch.full_like(relaxed.degrees.detach(), 0.4).requires_grad_()
-            loss().backward()
+            calibration.loss(torch.arange(WINDOWS)).backward()
             relaxed.forget()
 
         return search

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch.nn import functional
@@ -70,13 +71,39 @@ class Calibration:
     def losses(self, index: torch.Tensor) -> torch.Tensor:
         """(len(index),) the same, window by window."""
         ids = self.windows[index].to(self.model.device)
-        logs = functional.log_softmax(logits_of(self.model.module, ids)[:, :-1].float(), -1)
+        logits = logits_of(self.model.module, ids)[:, :-1].float()
         if self.share == 1:
-            return -logs.gather(-1, ids[:, 1:, None]).mean((1, 2))
+            return -functional.log_softmax(logits, -1).gather(-1, ids[:, 1:, None]).mean((1, 2))
         if self._kept is None:
             raise DmxError(
                 f"the float model's predictions on {self.text.scored_tokens} tokens would take over {KEPT_BYTES >> 20} MiB: "
                 "search on less text (--tokens), or with loss ce"
             )
-        kl = functional.kl_div(logs, self._kept[index], log_target=True, reduction="none").sum(-1).mean(-1)
-        return kl if self.share == 0 else (1 - self.share) * kl - self.share * logs.gather(-1, ids[:, 1:, None]).mean((1, 2))
+        apply: Any = _SharedLoss.apply
+        return cast("torch.Tensor", apply(logits, [self._kept[i] for i in index.tolist()], ids[:, 1:, None], self.share))
+
+
+class _SharedLoss(torch.autograd.Function):
+    """(windows,) mean over tokens of KL(float || model) + share (cross-entropy - KL), with its gradient in closed form.
+
+    The gradient at the logits is the model's probabilities less what they are drawn to: the float model's, and the tokens, by their shares.
+    Nothing of the vocabulary's size is kept but the log-probabilities that cross-entropy keeps, too.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, expected: list[torch.Tensor], tokens: torch.Tensor, share: float) -> torch.Tensor:
+        logs = functional.log_softmax(logits, -1)
+        ctx.save_for_backward(logs, tokens)
+        ctx.expected, ctx.share = expected, share
+        each = zip(logs, expected, strict=True)
+        kl = torch.stack([functional.kl_div(ours, float_, log_target=True, reduction="none").sum(-1).mean(-1) for ours, float_ in each])
+        return kl if share == 0 else (1 - share) * kl - share * logs.gather(-1, tokens).mean((1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        logs, tokens = ctx.saved_tensors
+        gradient = logs.exp()
+        for ours, float_ in zip(gradient, ctx.expected, strict=True):
+            ours.sub_(float_.exp(), alpha=1 - ctx.share)
+        gradient.scatter_add_(-1, tokens, torch.full_like(tokens, -ctx.share, dtype=gradient.dtype))
+        return gradient.mul_(grads[0][:, None, None] / logs.shape[1]), None, None, None

@@ -18,6 +18,7 @@ from dmx import training
 from dmx.budget import Budget, Scenario, achieved, constraint, constraints
 from dmx.decisions import decision_space
 from dmx.errors import DmxError
+from dmx.knapsack import best_choice
 from dmx.models import load_model
 from dmx.search import search, search_text
 from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings
@@ -146,6 +147,7 @@ def test_an_interrupted_search_gives_the_same_result(
     monkeypatch.setattr(SearchState, "save_training", save_training)
     monkeypatch.setattr(SearchState, "save_measured", save_measured)
     assert (tmp_path / "cut" / NOTES).is_file()
+    monkeypatch.setattr("dmx.search.next_token_share", lambda *_: pytest.fail("looked at the text again"))
     again = search(llama, "bits=6", config=preset, text=text, folder=tmp_path / "cut", **settings)
     assert layers_of(again) == layers_of(whole)
     assert {k: v for k, v in again.search.items() if k != "seconds"} == {k: v for k, v in whole.search.items() if k != "seconds"}
@@ -180,6 +182,24 @@ def _state_of(model: LoadedModel) -> TrainingState:
         secants=Secants.empty(shape[0], 1),
         step=1,
     )
+
+
+def test_the_choice_by_curvature_is_taken_where_it_measures_best(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = decision_space(llama, FORMATS)
+    scores = np.ones((len(space.decisions), len(space.pairs)))
+    scores[:, 0] = 2.0
+    scores[:3, -1] = 0.0  # the dearest pair for three, else a pair in the middle as far as the budget goes
+    by_curvature = best_choice(scores, constraints([Budget.parse("bits=5", Scenario())], space, llama.shape))
+    monkeypatch.setattr("dmx.search.curvature_scores", lambda *_, **__: scores)
+    monkeypatch.setattr("dmx.search.Measure.is_better", lambda _, choice, than: np.array_equal(choice, by_curvature))
+    quick = {**QUICK, "refine": 0}
+    found = search(llama, "bits=5", text=text, **quick)
+    assert found.search["repair"] == "knapsack over curvature"
+    assert list(found.layers.values()) == list(space.layer_pairs(by_curvature).values())
+    monkeypatch.setattr("dmx.search.curvature_scores", lambda *_, **__: pytest.fail("asked for"))
+    assert search(llama, "bits=5", text=text, curvature=False, **quick).search["repair"] != "knapsack over curvature"
 
 
 def test_a_loss_that_is_not_finite_names_the_module(llama: LoadedModel, text: TokenText) -> None:

@@ -1,0 +1,131 @@
+"""The share of next-token loss that is more than chance: little on text that the model itself wrote, much on text far from it."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("transformers")
+
+import torch
+
+from dmx.calibration import Calibration
+from dmx.decisions import decision_space
+from dmx.errors import DmxError
+from dmx.relax import RelaxedModel
+from dmx.search import search
+from dmx.shrinkage import LEAST_GROUPS, next_token_share
+from dmx.text import TokenText
+
+if TYPE_CHECKING:
+    from dmx.models import LoadedModel
+
+FORMATS = ("mxfp4_e2m1", "mxfp8_e4m3")
+WINDOWS, CONTEXT = 64, 32
+
+
+TEXTS = 8
+
+
+def tokens(windows: torch.Tensor) -> TokenText:
+    return TokenText(name="made", sha256="0" * 64, windows=windows)
+
+
+@pytest.fixture(scope="module")
+def own_words(llama: LoadedModel) -> list[TokenText]:
+    """Each token drawn from the model's own distribution: KL is then the expected loss, and what is beyond it chance alone."""
+    generator = torch.Generator().manual_seed(5)
+    ids = torch.randint(64, (TEXTS * WINDOWS, 1), generator=generator)
+    for _ in range(CONTEXT - 1):
+        with torch.no_grad():
+            last = llama.module(input_ids=ids).logits[:, -1]
+        ids = torch.cat([ids, torch.multinomial(last.softmax(-1), 1, generator=generator)], 1)
+    return [tokens(windows) for windows in ids.split(WINDOWS)]
+
+
+@pytest.fixture(scope="module")
+def unlikely_words(llama: LoadedModel) -> TokenText:
+    """Each token the least likely one."""
+    ids = torch.randint(64, (WINDOWS, 1), generator=torch.Generator().manual_seed(5))
+    for _ in range(CONTEXT - 1):
+        with torch.no_grad():
+            ids = torch.cat([ids, llama.module(input_ids=ids).logits[:, -1].argmin(-1, keepdim=True)], 1)
+    return tokens(ids)
+
+
+def share_of(model: LoadedModel, text: TokenText, seed: int = 0) -> float:
+    space, linears = decision_space(model, FORMATS), model.linears
+    calibration = Calibration(model, text, "shrunk")
+    relaxed = RelaxedModel({name: linears[name] for name in space.layers}, FORMATS)
+    with relaxed:
+        return next_token_share(relaxed, calibration, torch.full_like(relaxed.degrees, 0.5), seed)
+
+
+def test_what_the_model_itself_wrote_is_chance(llama: LoadedModel, own_words: list[TokenText]) -> None:
+    shares = [share_of(llama, text) for text in own_words]
+    assert statistics.median(shares) < 0.25  # 28 gradients that go together: a single text may look like more
+    assert min(shares) == 0.0
+
+
+def test_what_it_could_not_have_written_counts(llama: LoadedModel, unlikely_words: TokenText) -> None:
+    assert min(share_of(llama, unlikely_words, seed) for seed in range(3)) > 0.9
+
+
+def test_too_few_windows_tell_nothing(llama: LoadedModel, unlikely_words: TokenText) -> None:
+    assert share_of(llama, unlikely_words.first(LEAST_GROUPS - 1)) == 0.0
+    assert share_of(llama, unlikely_words.first(LEAST_GROUPS)) > 0.0
+
+
+def test_the_loss_is_kl_and_a_share_of_the_rest(llama: LoadedModel, text: TokenText) -> None:
+    index = torch.arange(4)
+    ce, kl, both = (Calibration(llama, text, loss) for loss in ("ce", "kl", "shrunk"))
+    with torch.no_grad(), RelaxedModel(llama.linears, FORMATS):
+        apart = kl.losses(index), ce.losses(index)
+        for share in (0.0, 0.25, 1.0):
+            with both.sharing(share):
+                assert torch.allclose(both.losses(index), (1 - share) * apart[0] + share * apart[1], rtol=1e-5)
+        with pytest.raises(ZeroDivisionError), both.sharing(0.0):
+            _ = 1 / 0
+    assert both.share == 1.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_the_losss_gradient_is_autograds(llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    index = torch.tensor([3, 0, 5])
+    calibration = Calibration(llama, text, "shrunk")
+    calibration.share = share
+    with torch.no_grad():
+        expected = torch.log_softmax(llama.module(input_ids=text.windows[index]).logits[:, :-1], -1)
+    logits = torch.randn(3, text.windows.shape[1], 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    weights = torch.tensor([1.0, 2.0, -0.5])
+    monkeypatch.setattr("dmx.calibration.logits_of", lambda *_: logits)
+    (weights * calibration.losses(index)).sum().backward()
+    closed, logits.grad = logits.grad, None
+    logs = torch.log_softmax(logits[:, :-1].double(), -1)
+    kl = (expected.double().exp() * (expected - logs)).sum(-1).mean(-1)
+    ce = -logs.gather(-1, text.windows[index, 1:, None]).mean((1, 2))
+    (weights * (kl + share * (ce - kl))).sum().backward()
+    assert closed is not None
+    assert logits.grad is not None
+    torch.testing.assert_close(closed, logits.grad, rtol=1e-4, atol=1e-8)
+
+
+def test_where_the_float_models_predictions_are_too_large_to_keep_it_is_next_token_loss(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dmx.calibration.KEPT_BYTES", 1000)
+    quick = {"steps": 4, "batch_windows": 2, "refine": 0}
+    found, alone = (search(llama, "bits=5", text=text, loss=loss, **quick) for loss in ("shrunk", "ce"))
+    assert found.search["next_token_share"] == 1.0
+    assert found.layers == alone.layers
+    with pytest.raises(DmxError, match="or with loss ce"):
+        search(llama, "bits=5", text=text, loss="kl", **quick)
+
+
+def test_a_search_tells_its_share(llama: LoadedModel, own_words: list[TokenText], unlikely_words: TokenText) -> None:
+    quick = {"steps": 4, "batch_windows": 4, "refine": 0}
+    shares = [search(llama, "bits=5", text=words, **quick).search["next_token_share"] for words in (own_words[0], unlikely_words)]
+    assert shares[0] < 0.6 < 0.9 < shares[1] < 1.0
+    assert search(llama, "bits=5", text=own_words[0], loss="kl", **quick).search["next_token_share"] == 0.0
