@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from dmx.errors import DmxError
@@ -31,33 +32,52 @@ class Calibration:
             raise DmxError(f"loss {loss!r} is none of {', '.join(LOSSES)}")
         self.model, self.text = model, text
         self.windows = text.windows
-        #: of cross-entropy in the loss, the rest being KL
+        self._parts = (0.0, 1.0)  # of KL and of cross-entropy
         self.share = 0.0 if loss == "kl" else 1.0
-        self._kept: torch.Tensor | None = None
-        if loss != "ce":
-            vocabulary = int(model.module.config.vocab_size)  # type: ignore[union-attr, arg-type]
-            if 4 * text.scored_tokens * vocabulary <= KEPT_BYTES:
-                self._kept = torch.cat([self._float(batch) for batch in batches(self.windows)])
+        self._kept = None if loss == "ce" else self._predictions()
+
+    @property
+    def share(self) -> float:
+        """Of cross-entropy in the loss, the rest being KL."""
+        return self._parts[1]
+
+    @share.setter
+    def share(self, share: float) -> None:
+        self._parts = (1.0 - share, share)
+
+    @contextmanager
+    def beyond_kl(self) -> Iterator[None]:
+        """For a while the loss is cross-entropy less KL."""
+        before, self._parts = self._parts, (-1.0, 1.0)
+        try:
+            yield
+        finally:
+            self._parts = before
 
     @property
     def knows_float(self) -> bool:
         """Whether there is KL to be had: the float model's predictions are kept."""
         return self._kept is not None
 
-    @contextmanager
-    def sharing(self, share: float) -> Iterator[None]:
-        """With another share for a while."""
-        before, self.share = self.share, share
-        try:
-            yield
-        finally:
-            self.share = before
+    @property
+    def too_large(self) -> str:
+        """Why there is no KL to be had, where it was asked for."""
+        return f"the float model's predictions on {self.text.scored_tokens} tokens would take over {KEPT_BYTES >> 20} MiB"
 
-    def _float(self, windows: torch.Tensor) -> torch.Tensor:
-        """(windows, context - 1, vocabulary) log-probabilities of the model as it is now."""
-        with torch.no_grad():
-            logits = logits_of(self.model.module, windows.to(self.model.device))[:, :-1]
-            return functional.log_softmax(logits.float(), -1)
+    def _predictions(self) -> torch.Tensor | None:
+        """(windows, context - 1, vocabulary) log-probabilities of the model as it is now, if they may be kept."""
+        found: torch.Tensor | None = None
+        done = 0
+        for batch in batches(self.windows):
+            with torch.no_grad():
+                logs = functional.log_softmax(logits_of(self.model.module, batch.to(self.model.device))[:, :-1].float(), -1)
+            if found is None:
+                if 4 * self.text.scored_tokens * logs.shape[-1] > KEPT_BYTES:
+                    return None
+                found = logs.new_empty((len(self.windows), *logs.shape[1:]))
+            found[done : done + len(batch)] = logs
+            done += len(batch)
+        return found
 
     def sample(self, count: int, seed: int, step: int) -> torch.Tensor:
         """(count,) indices of windows for a step: a function of seed and step alone, so that a search can resume anywhere."""
@@ -72,38 +92,40 @@ class Calibration:
         """(len(index),) the same, window by window."""
         ids = self.windows[index].to(self.model.device)
         logits = logits_of(self.model.module, ids)[:, :-1].float()
-        if self.share == 1:
+        if self._parts == (0.0, 1.0):
             return -functional.log_softmax(logits, -1).gather(-1, ids[:, 1:, None]).mean((1, 2))
         if self._kept is None:
-            raise DmxError(
-                f"the float model's predictions on {self.text.scored_tokens} tokens would take over {KEPT_BYTES >> 20} MiB: "
-                "search on less text (--tokens), or with loss ce"
-            )
+            raise DmxError(f"{self.too_large}: search on less text (--tokens), or with loss ce")
         apply: Any = _SharedLoss.apply
-        return cast("torch.Tensor", apply(logits, [self._kept[i] for i in index.tolist()], ids[:, 1:, None], self.share))
+        return cast("torch.Tensor", apply(logits, [self._kept[i] for i in index.tolist()], ids[:, 1:, None], self._parts))
 
 
 class _SharedLoss(torch.autograd.Function):
-    """(windows,) mean over tokens of KL(float || model) + share (cross-entropy - KL), with its gradient in closed form.
+    """(windows,) mean over tokens of parts[0] KL(float || model) + parts[1] cross-entropy, with its gradient in closed form.
 
-    The gradient at the logits is the model's probabilities less what they are drawn to: the float model's, and the tokens, by their shares.
-    Nothing of the vocabulary's size is kept but the log-probabilities that cross-entropy keeps, too.
+    The gradient at the logits is the model's probabilities less the float model's, or less the tokens, by their parts. Nothing of the
+    vocabulary's size is kept but the log-probabilities that cross-entropy keeps, too.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, expected: list[torch.Tensor], tokens: torch.Tensor, share: float) -> torch.Tensor:
+    def forward(
+        ctx: Any, logits: torch.Tensor, expected: list[torch.Tensor], tokens: torch.Tensor, parts: tuple[float, float]
+    ) -> torch.Tensor:
         logs = functional.log_softmax(logits, -1)
         ctx.save_for_backward(logs, tokens)
-        ctx.expected, ctx.share = expected, share
+        ctx.expected, ctx.parts = expected, parts
         each = zip(logs, expected, strict=True)
         kl = torch.stack([functional.kl_div(ours, float_, log_target=True, reduction="none").sum(-1).mean(-1) for ours, float_ in each])
-        return kl if share == 0 else (1 - share) * kl - share * logs.gather(-1, tokens).mean((1, 2))
+        of_kl, of_tokens = parts
+        return of_kl * kl - of_tokens * logs.gather(-1, tokens).mean((1, 2)) if of_tokens else of_kl * kl
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         logs, tokens = ctx.saved_tensors
-        gradient = logs.exp()
+        of_kl, of_tokens = ctx.parts
+        gradient = logs.exp().mul_(of_kl + of_tokens)
         for ours, float_ in zip(gradient, ctx.expected, strict=True):
-            ours.sub_(float_.exp(), alpha=1 - ctx.share)
-        gradient.scatter_add_(-1, tokens, torch.full_like(tokens, -ctx.share, dtype=gradient.dtype))
+            ours.sub_(float_.exp(), alpha=of_kl)
+        gradient.scatter_add_(-1, tokens, torch.full_like(tokens, -of_tokens, dtype=gradient.dtype))
         return gradient.mul_(grads[0][:, None, None] / logs.shape[1]), None, None, None

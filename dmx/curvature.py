@@ -19,22 +19,24 @@ from dmx.quantisers import fake_quantize
 from dmx.text import TokenText
 
 
-def curvature_scores(model: LoadedModel, space: DecisionSpace, policy: str, text: TokenText, *, progress: bool) -> npt.NDArray[np.float64]:
+def curvature_scores(
+    model: LoadedModel, space: DecisionSpace, weights: QuantisedWeights, text: TokenText, *, batch_windows: int, progress: bool
+) -> npt.NDArray[np.float64]:
     """(decisions, pairs): the summed squares, mean over windows; the gradients are those of a window's mean next-token loss.
 
     Raises: DmxError where the loss is not finite.
     """
-    weights = QuantisedWeights(model, space, policy)
     charged = np.zeros((len(space.layers), len(space.pairs)))
 
     def observer(i: int, x: torch.Tensor, operand: torch.Tensor, grad: torch.Tensor, grad_x: torch.Tensor) -> None:
         out = functional.linear(x, weights.float[i])
-        inputs = [fake_quantize(x, format, policy) for format in space.formats]
+        inputs = [fake_quantize(x, format, weights.policy) for format in space.formats]
         for pair in range(len(space.pairs)):
             weight, activation = space.rungs(pair)
-            change = functional.linear(inputs[activation], weights.ladders[i][weight]) - out
-            charged[i, pair] += float((grad * change).square().sum(dtype=torch.float64))
+            change = functional.linear(inputs[activation], weights.ladders[i][weight].to(x.dtype)) - out
+            charged[i, pair] += float((grad.float() * change.float()).square().sum(dtype=torch.float64))
 
     every = torch.arange(len(text.windows))
-    observe(Calibration(model, text, "ce"), weights, None, observer, every, progress=progress, title="squared gradients")
+    calibration = Calibration(model, text, "ce")
+    observe(calibration, weights, None, observer, every, batch_windows=batch_windows, progress=progress, title="squared gradients")
     return space.summed(charged / len(text.windows))

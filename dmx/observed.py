@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -17,9 +17,9 @@ from dmx.errors import DmxError
 from dmx.models import LoadedModel
 from dmx.quantised_linear import InputQuantiser
 from dmx.quantisers import fake_quantize
-from dmx.relax import Ladder, mixed
+from dmx.relax import Ladder, compact, mixed
 
-#: Windows in one backward pass.
+#: Windows in one backward pass, where a search does not say otherwise.
 BATCH_WINDOWS = 8
 
 #: Given a linear's place in space.layers, its input, the operand that it multiplied, and the gradients at its output and at that operand.
@@ -53,16 +53,17 @@ class _ObservedLinear(torch.autograd.Function):
 
 
 class QuantisedWeights:
-    """Every searched weight in every format of the ladder, and the weights themselves."""
+    """Every searched weight in every format of the ladder, compact, and the weights themselves."""
 
-    def __init__(self, model: LoadedModel, space: DecisionSpace, policy: str) -> None:
+    def __init__(self, model: LoadedModel, space: DecisionSpace, policy: str, ladders: Sequence[Ladder] = ()) -> None:
+        """Args: ladders: the quantised weights, in the order of space.layers, where there are such already."""
         linears = model.linears
         self.policy, self.formats = policy, space.formats
         self.linears: tuple[nn.Linear, ...] = tuple(linears[name] for name in space.layers)
         self.float: tuple[torch.Tensor, ...] = tuple(linear.weight.detach() for linear in self.linears)
-        self.ladders: tuple[Ladder, ...] = tuple(
+        self.ladders: tuple[Ladder, ...] = tuple(ladders) or tuple(
             tuple(
-                fake_quantize(weight.to(model.stored_dtypes.get(name, weight.dtype)), format, policy).to(weight.dtype)
+                compact(fake_quantize(weight.to(model.stored_dtypes.get(name, weight.dtype)), format, policy).to(weight.dtype))
                 for format in space.formats
             )
             for name, weight in zip(space.layers, self.float, strict=True)
@@ -76,13 +77,14 @@ def observe(
     observer: Observer,
     windows: torch.Tensor,
     *,
+    batch_windows: int = BATCH_WINDOWS,
     progress: bool,
     title: str,
 ) -> None:
     """Run windows forwards and backwards, batch by batch, and show the observer each linear; gradients are of the sum over windows.
 
-    Args: windows: their indices.  place: where on the ladder every operand stands during the pass: 0 the lowest format, formats - 1 the
-        highest, mixtures of neighbours in between; None for the float model.
+    Args: windows: their indices.  batch_windows: of a pass.  place: where on the ladder every operand stands during the pass: 0 the
+        lowest format, formats - 1 the highest, mixtures of neighbours in between; None for the float model.
     Raises: DmxError where the loss is not finite.
     """
     quantiser = InputQuantiser(weights.policy)
@@ -91,7 +93,7 @@ def observe(
     anchor = torch.zeros((), requires_grad=True)  # so that linears before any gradient are seen too
 
     def forward_of(i: int, linear: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-        weight = weights.float[i] if degrees is None else mixed(weights.ladders[i], degrees)
+        weight = weights.float[i] if degrees is None else mixed(weights.ladders[i], degrees, linear.weight.dtype)
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             value = x.detach()
@@ -109,7 +111,7 @@ def observe(
             stack.callback(setattr, linear, "forward", linear.forward)
             linear.forward = forward_of(i, linear)  # type: ignore[method-assign, assignment]
         stack.callback(quantiser.forget)
-        for index in tqdm(torch.split(windows, BATCH_WINDOWS), desc=title, unit="batch", disable=not progress, leave=False):
+        for index in tqdm(torch.split(windows, batch_windows), desc=title, unit="batch", disable=not progress, leave=False):
             loss = calibration.loss(index)
             if not torch.isfinite(loss):
                 from dmx.scores import where_not_finite

@@ -76,11 +76,11 @@ class RelaxedLinearFunction(torch.autograd.Function):
         grad_inputs = grad_weights = None
         if ctx.needs_input_grad[1]:
             flat = grad_x.reshape(-1)
-            grad_inputs = torch.stack([_inner(flat, low, high) for low, high in pairwise(inputs)])
+            grad_inputs = torch.stack([_inner(flat, low, high) for low, high in pairwise(inputs)]).to(input_degrees.device)
         if ctx.needs_input_grad[2]:
             x = mixed(tuple(inputs), input_degrees)
             flat = (grad.reshape(-1, grad.shape[-1]).t() @ x.reshape(-1, x.shape[-1])).reshape(-1)
-            grad_weights = torch.stack([_inner(flat, low, high) for low, high in pairwise(ctx.weights)])
+            grad_weights = torch.stack([_inner(flat, low, high) for low, high in pairwise(ctx.weights)]).to(weight_degrees.device)
         return grad_x if ctx.needs_input_grad[0] else None, grad_inputs, grad_weights, None, None, None
 
 
@@ -101,6 +101,7 @@ class SlidingLinearFunction(torch.autograd.Function):
         inputs, by_input, passes = sliding_operand(x, input_degrees, widths, floored=floored)
         weights, by_weight, _ = sliding_operand(weight, weight_degrees, widths, floored=floored)
         ctx.save_for_backward(inputs, weights, passes, *by_input, *by_weight)
+        ctx.degrees_device = input_degrees.device
         return functional.linear(inputs, weights, bias)
 
     @staticmethod
@@ -112,6 +113,7 @@ class SlidingLinearFunction(torch.autograd.Function):
         grad_weights = grad.reshape(-1, grad.shape[-1]).t() @ inputs.reshape(-1, inputs.shape[-1])
         by_input = torch.stack([torch.dot(grad_inputs.reshape(-1), slope.reshape(-1)) for slope in slopes[:steps]])
         by_weight = torch.stack([torch.dot(grad_weights.reshape(-1), slope.reshape(-1)) for slope in slopes[steps:]])
+        by_input, by_weight = by_input.to(ctx.degrees_device), by_weight.to(ctx.degrees_device)
         return grad_inputs * passes, by_input, by_weight, None, None, None, None
 
 
@@ -144,12 +146,12 @@ class RelaxedModel:
         self._widths = None if relaxation == "mix" else field_widths(self.formats)
         self._linears = dict(linears)
         self._forwards: dict[str, Any] = {}
-        self._weights: list[Ladder] = []
+        self.weights: list[Ladder] = []  #: of each linear, compact
         stored = stored_dtypes or {}
         for name, linear in self._linears.items():
             weight = linear.weight.detach()
             source = weight.to(stored.get(name, weight.dtype))
-            self._weights.append(tuple(compact(fake_quantize(source, f, policy).to(weight.dtype)) for f in self.formats))
+            self.weights.append(tuple(compact(fake_quantize(source, f, policy).to(weight.dtype)) for f in self.formats))
         self._input: torch.Tensor | None = None
         self._ladder: dict[int, torch.Tensor] = {}
 
@@ -187,7 +189,7 @@ class RelaxedModel:
                 return cast("torch.Tensor", slide(x, input_degrees, weight_degrees, linear.weight, self._widths, floored, linear.bias))
             inputs = tuple(self._input_value(x, place) for place in range(len(self.formats)))
             apply: Any = RelaxedLinearFunction.apply
-            return cast("torch.Tensor", apply(x, input_degrees, weight_degrees, inputs, self._weights[i], linear.bias))
+            return cast("torch.Tensor", apply(x, input_degrees, weight_degrees, inputs, self.weights[i], linear.bias))
 
         return forward
 
@@ -204,7 +206,7 @@ class RelaxedModel:
             value = mixed(tuple(self._input_value(x, p) for p in range(len(self.formats))), input_degrees)
         else:
             value = self._input_value(x, place)
-        return functional.linear(value, mixed(self._weights[i], weight_degrees, linear.weight.dtype), linear.bias)
+        return functional.linear(value, mixed(self.weights[i], weight_degrees, linear.weight.dtype), linear.bias)
 
 
 def vertex(degrees: torch.Tensor) -> int | None:

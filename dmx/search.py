@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from dmx.decisions import DecisionSpace, decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import best_choice
 from dmx.models import LoadedModel, load_model
+from dmx.observed import QuantisedWeights
 from dmx.refinement import Measure, refine
 from dmx.relax import RelaxedModel
 from dmx.scores import inward, layer_degrees, pair_scores, path_secants
@@ -156,6 +158,8 @@ class _Search:
         self.space, self.limits, self.config, self.state, self.progress = space, limits, config, state, progress
         self.loaded, self.tokens = loaded, tokens
         self.calibration = Calibration(loaded, tokens, config.loss)
+        if config.loss == "shrunk" and not self.calibration.knows_float:
+            warnings.warn(self._share_because(), stacklevel=4)
         linears = loaded.linears
         self.model = RelaxedModel(
             {name: linears[name] for name in space.layers},
@@ -178,6 +182,7 @@ class _Search:
             hardened = training.choice()
             told: dict[str, Any] = {
                 "next_token_share": self.calibration.share,
+                "next_token_share_because": self._share_because(),
                 "loss_before_hardening": float(np.mean(measure.losses(training.soft_degrees()))),
                 "loss_after_hardening": measure(hardened),
                 "spent_before_repair": self._shares(hardened),
@@ -215,13 +220,23 @@ class _Search:
             if shrinks:
                 first = best_choice(pair_scores(self.space, state.path()), self.limits)
                 around = inward(layer_degrees(self.space, first))
-                state.share = self.calibration.share = next_token_share(self.model, self.calibration, around, config.seed)
-                state.path = self._path_secants()
+                state.share = next_token_share(self.space, self.model, self.calibration, around, config.batch_windows, config.seed)
+                if state.share != self.calibration.share:
+                    self.calibration.share = state.share
+                    state.path = self._path_secants()
         self.calibration.share = state.share
         return state.path
 
     def _path_secants(self) -> Secants:
         return path_secants(self.model, self.calibration, self.config.batch_windows, self.config.seed)
+
+    def _share_because(self) -> str:
+        """Where the share of next-token loss comes from."""
+        if self.config.loss != "shrunk":
+            return f"loss {self.config.loss}"
+        if not self.calibration.knows_float:
+            return f"{self.calibration.too_large}: next-token loss alone; --tokens with less brings KL in"
+        return "what is more than chance on the search text"
 
     def _shares(self, choice: npt.NDArray[np.int64]) -> dict[str, float]:
         return {one.budget.text: one.spent(choice) / one.limit for one in self.limits}
@@ -243,8 +258,12 @@ class _Search:
             "knapsack over late gradients": best_choice(pair_scores(self.space, late), self.limits),
         }
         if self.config.curvature:
-            curvature = curvature_scores(self.loaded, self.space, self.config.policy, self.tokens, progress=self.progress)
-            candidates["knapsack over curvature"] = best_choice(curvature, self.limits)
+            weights = QuantisedWeights(self.loaded, self.space, self.config.policy, self.model.weights)
+            curvature = curvature_scores(
+                self.loaded, self.space, weights, self.tokens, batch_windows=self.config.batch_windows, progress=self.progress
+            )
+            if np.isfinite(curvature).all():
+                candidates["knapsack over curvature"] = best_choice(curvature, self.limits)
         if met:
             candidates["hardened as it was"] = hardened
         best = next(iter(candidates))

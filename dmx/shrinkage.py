@@ -12,8 +12,9 @@ from __future__ import annotations
 import torch
 
 from dmx.calibration import Calibration
+from dmx.decisions import DecisionSpace
 from dmx.relax import RelaxedModel
-from dmx.scores import degree_gradient
+from dmx.scores import decision_sums, degree_gradient
 
 #: Groups of windows that the spread is taken over.
 GROUPS = 16
@@ -21,26 +22,35 @@ GROUPS = 16
 LEAST_GROUPS = 5
 
 
-def next_token_share(model: RelaxedModel, calibration: Calibration, degrees: torch.Tensor, seed: int) -> float:
+def next_token_share(
+    space: DecisionSpace, model: RelaxedModel, calibration: Calibration, degrees: torch.Tensor, batch_windows: int, seed: int
+) -> float:
     """The share of (next-token loss - KL) that is more than chance at some degrees, 0 to 1; 0 where there are too few windows to tell.
 
-    Every window is looked at once, for both losses. Args: model: entered.  degrees: (linears, 2, formats - 1).
+    Every window is looked at once. Args: model: entered.  degrees: (linears, 2, formats - 1).  batch_windows: of a pass, at most.
     """
     windows = calibration.sample(len(calibration.windows), seed, -2)
-    groups = torch.tensor_split(windows, min(GROUPS, len(windows)))
-    if len(groups) < LEAST_GROUPS:
+    if len(windows) < LEAST_GROUPS:
         return 0.0
-    rest = torch.stack([_difference(model, calibration, degrees, index) for index in groups]).double()
-    count = len(groups)
-    squares = rest.mean(0).square() / (rest.var(0) / count).clamp_min(torch.finfo(torch.float64).tiny)
-    by_chance = (count - 1) / (count - 3)  # of a squared t-value
-    return max(0.0, 1.0 - by_chance / float(squares.mean().clamp_min(by_chance)))
-
-
-def _difference(model: RelaxedModel, calibration: Calibration, degrees: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """(entries,) the gradient of next-token loss less that of KL."""
     found = []
-    for share in (1.0, 0.0):
-        with calibration.sharing(share):
-            found.append(degree_gradient(model, calibration, degrees, index)[0].flatten())
-    return found[0] - found[1]
+    with calibration.beyond_kl():
+        for group in torch.tensor_split(windows, min(GROUPS, len(windows))):
+            parts = [len(index) * degree_gradient(model, calibration, degrees, index)[0] for index in torch.split(group, batch_windows)]
+            by_decision = decision_sums(space, torch.stack(parts).sum(0) / len(group))
+            found.append((by_decision if space.apart else by_decision.sum(1)).flatten())
+    return share_beyond_chance(torch.stack(found).double())
+
+
+def share_beyond_chance(measured: torch.Tensor) -> float:
+    """By what share means should be shrunk towards 0, were each drawn around 0 with the same ratio of spread to error.
+
+    Args: measured: (times, entries), times at least 4; entries that never differ are left out.  Returns: 0 to 1, and 0 where none is left.
+    """
+    times = len(measured)
+    squared_errors = measured.var(0) / times
+    told = squared_errors > 0
+    if not told.any():
+        return 0.0
+    squares = measured.mean(0)[told].square() / squared_errors[told]
+    by_chance = (times - 1) / (times - 3)  # the mean of a squared t-value
+    return max(0.0, 1.0 - by_chance / max(float(squares.mean()), by_chance))

@@ -137,7 +137,7 @@ def allocate(
             "model": {"name": loaded.name, "sha256": loaded.sha256},
             "text": {"name": drawn[0].name, "sha256": drawn[0].sha256, "tokens": drawn[0].windows.numel()} if drawn else None,
             "predicted_loss": found.predicted_loss,
-            "left": {one.budget.text: one.left(np.asarray(found.choice)) for one in limits},
+            "left_of_budget": {one.budget.text: one.left(np.asarray(found.choice)) for one in limits},
             "seconds": round(time.perf_counter() - started, 3),
         },
     )

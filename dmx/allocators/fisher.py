@@ -8,6 +8,7 @@ from __future__ import annotations
 from dmx.allocators.measured import cached_scores, exact
 from dmx.allocators.problem import Allocation, Problem, Scores
 from dmx.curvature import curvature_scores
+from dmx.observed import BATCH_WINDOWS, QuantisedWeights
 from dmx.text import TokenText
 
 
@@ -15,6 +16,7 @@ def allocate(problem: Problem) -> Allocation:
     """No settings."""
 
     def measured(text: TokenText) -> Scores:
-        return curvature_scores(problem.model, problem.space, problem.policy, text, progress=problem.progress)
+        weights = QuantisedWeights(problem.model, problem.space, problem.policy)
+        return curvature_scores(problem.model, problem.space, weights, text, batch_windows=BATCH_WINDOWS, progress=problem.progress)
 
     return exact(problem, cached_scores(problem, "fisher", {}, measured), {})

@@ -1,4 +1,4 @@
-"""What the methods that measure share: the cache's key, sums over tied linears, the exact choice."""
+"""What the methods that measure share: the cache's key, the exact choice."""
 
 from __future__ import annotations
 

@@ -21,5 +21,5 @@ def assignment_table(assignment: Assignment) -> str:
 
 
 def _left(assignment: Assignment) -> dict[str, Any]:
-    left = assignment.search.get("left")
+    left = assignment.search.get("left_of_budget")
     return dict(left) if isinstance(left, dict) else {}

@@ -16,10 +16,13 @@ import torch
 
 from dmx import training
 from dmx.budget import Budget, Scenario, achieved, constraint, constraints
+from dmx.curvature import curvature_scores
 from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import best_choice
 from dmx.models import load_model
+from dmx.observed import QuantisedWeights
+from dmx.scores import path_secants
 from dmx.search import search, search_text
 from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings
 from dmx.search_state import NOTES, SearchState
@@ -199,7 +202,40 @@ def test_the_choice_by_curvature_is_taken_where_it_measures_best(
     assert found.search["repair"] == "knapsack over curvature"
     assert list(found.layers.values()) == list(space.layer_pairs(by_curvature).values())
     monkeypatch.setattr("dmx.search.curvature_scores", lambda *_, **__: pytest.fail("asked for"))
-    assert search(llama, "bits=5", text=text, curvature=False, **quick).search["repair"] != "knapsack over curvature"
+    search(llama, "bits=5", text=text, curvature=False, **quick)
+
+
+def test_the_repairs_curvature_is_that_of_the_float_model(llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("dmx.search.curvature_scores", lambda *given, **more: seen.append(curvature_scores(*given, **more)) or seen[-1])
+    search(llama, "bits=5", text=text, formats=LADDER, **QUICK)
+    space = decision_space(llama, LADDER)
+    alone = curvature_scores(llama, space, QuantisedWeights(llama, space, "ocp"), text, batch_windows=2, progress=False)
+    assert np.array_equal(seen[0], alone)
+    monkeypatch.setattr("dmx.search.curvature_scores", lambda *_, **__: np.full_like(alone, np.inf))
+    assert search(llama, "bits=5", text=text, formats=LADDER, **QUICK).search["repair"] != "knapsack over curvature"
+
+
+def test_the_loss_is_settled_before_the_scores_that_a_search_starts_from(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+    secants = path_secants
+    monkeypatch.setattr("dmx.search.path_secants", lambda *given: (shares.append(given[1].share), secants(*given))[1])
+    monkeypatch.setattr("dmx.search.next_token_share", lambda *_: 0.25)
+    assert search(llama, "bits=5", text=text, **QUICK).search["next_token_share"] == 0.25
+    assert shares == [1.0, 0.25]
+    shares.clear()
+    monkeypatch.setattr("dmx.search.next_token_share", lambda *_: 1.0)
+    search(llama, "bits=5", text=text, **QUICK)
+    assert shares == [1.0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("relaxation", CHOICES["relaxation"])
+def test_a_search_runs_on_cuda(llama_folder: Path, text: TokenText, relaxation: str) -> None:
+    found = search(load_model(llama_folder, device="cuda"), "bits=5", text=text, relaxation=relaxation, **QUICK)
+    assert found.achieved["bits"] <= 5
 
 
 def test_a_loss_that_is_not_finite_names_the_module(llama: LoadedModel, text: TokenText) -> None:

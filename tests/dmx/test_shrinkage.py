@@ -16,7 +16,7 @@ from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.relax import RelaxedModel
 from dmx.search import search
-from dmx.shrinkage import LEAST_GROUPS, next_token_share
+from dmx.shrinkage import LEAST_GROUPS, next_token_share, share_beyond_chance
 from dmx.text import TokenText
 
 if TYPE_CHECKING:
@@ -60,7 +60,28 @@ def share_of(model: LoadedModel, text: TokenText, seed: int = 0) -> float:
     calibration = Calibration(model, text, "shrunk")
     relaxed = RelaxedModel({name: linears[name] for name in space.layers}, FORMATS)
     with relaxed:
-        return next_token_share(relaxed, calibration, torch.full_like(relaxed.degrees, 0.5), seed)
+        return next_token_share(space, relaxed, calibration, torch.full_like(relaxed.degrees, 0.5), 3, seed)
+
+
+@pytest.mark.parametrize("times", [5, 16])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_the_share_is_what_normal_means_should_be_shrunk_by(times: int, share: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    means = (share / (1 - share) / times) ** 0.5 * torch.randn(1, 40_000, generator=generator, dtype=torch.float64)
+    spreads = torch.rand(40_000, generator=generator, dtype=torch.float64) + 0.1
+    measured = spreads * (means + torch.randn(times, 40_000, generator=generator, dtype=torch.float64))
+    assert share_beyond_chance(measured) == pytest.approx(share, abs=0.05)
+
+
+def test_entries_that_never_differ_tell_nothing() -> None:
+    assert share_beyond_chance(torch.ones(8, 3, dtype=torch.float64)) == 0.0
+    differing = torch.randn(8, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3
+    assert share_beyond_chance(torch.cat([differing, torch.zeros(8, 9)], 1)) == share_beyond_chance(differing)
+
+
+def test_a_search_says_where_its_share_comes_from(llama: LoadedModel, text: TokenText) -> None:
+    told = search(llama, "bits=5", text=text, loss="ce", steps=4, batch_windows=2, refine=0).search
+    assert (told["next_token_share"], told["next_token_share_because"]) == (1.0, "loss ce")
 
 
 def test_what_the_model_itself_wrote_is_chance(llama: LoadedModel, own_words: list[TokenText]) -> None:
@@ -84,11 +105,11 @@ def test_the_loss_is_kl_and_a_share_of_the_rest(llama: LoadedModel, text: TokenT
     with torch.no_grad(), RelaxedModel(llama.linears, FORMATS):
         apart = kl.losses(index), ce.losses(index)
         for share in (0.0, 0.25, 1.0):
-            with both.sharing(share):
-                assert torch.allclose(both.losses(index), (1 - share) * apart[0] + share * apart[1], rtol=1e-5)
-        with pytest.raises(ZeroDivisionError), both.sharing(0.0):
-            _ = 1 / 0
-    assert both.share == 1.0
+            both.share = share
+            assert torch.allclose(both.losses(index), (1 - share) * apart[0] + share * apart[1], rtol=1e-5)
+        with both.beyond_kl():
+            assert torch.allclose(both.losses(index), apart[1] - apart[0], rtol=1e-5)
+    assert torch.equal(both.losses(index), ce.losses(index))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
@@ -117,7 +138,9 @@ def test_where_the_float_models_predictions_are_too_large_to_keep_it_is_next_tok
 ) -> None:
     monkeypatch.setattr("dmx.calibration.KEPT_BYTES", 1000)
     quick = {"steps": 4, "batch_windows": 2, "refine": 0}
-    found, alone = (search(llama, "bits=5", text=text, loss=loss, **quick) for loss in ("shrunk", "ce"))
+    with pytest.warns(UserWarning, match="next-token loss alone; --tokens with less"):
+        found = search(llama, "bits=5", text=text, **quick)
+    alone = search(llama, "bits=5", text=text, loss="ce", **quick)
     assert found.search["next_token_share"] == 1.0
     assert found.layers == alone.layers
     with pytest.raises(DmxError, match="or with loss ce"):
