@@ -13,15 +13,14 @@ from torch.nn import functional
 from dmx.errors import DmxError
 from dmx.evaluation import batches, logits_of
 from dmx.models import LoadedModel
+from dmx.predictions import Predictions, Window, divergence, target
 from dmx.text import TokenText
 
 LOSSES = ("shrunk", "kl", "ce")
-#: The float model's log-probabilities are kept where they take no more than this; where they take more, only "ce" can be had.
-KEPT_BYTES = 1 << 30
 
 
 class Calibration:
-    """Windows with the float model's log-probabilities, and the mean loss per token of other logits on them.
+    """Windows with the float model's predictions, and the mean loss per token of other logits on them.
 
     loss "kl": KL(float || model), which measures the assignment alone; "ce": next-token cross-entropy, the paper's; "shrunk": KL, and of
     what cross-entropy says beyond it a share, to be set: see dmx.shrinkage.
@@ -34,7 +33,7 @@ class Calibration:
         self.windows = text.windows
         self._parts = (0.0, 1.0)  # of KL and of cross-entropy
         self.share = 0.0 if loss == "kl" else 1.0
-        self._kept = None if loss == "ce" else self._predictions()
+        self._kept = None if loss == "ce" else Predictions.kept(self._float_logs(), len(self.windows))
 
     @property
     def share(self) -> float:
@@ -54,30 +53,12 @@ class Calibration:
         finally:
             self._parts = before
 
-    @property
-    def knows_float(self) -> bool:
-        """Whether there is KL to be had: the float model's predictions are kept."""
-        return self._kept is not None
-
-    @property
-    def too_large(self) -> str:
-        """Why there is no KL to be had, where it was asked for."""
-        return f"the float model's predictions on {self.text.scored_tokens} tokens would take over {KEPT_BYTES >> 20} MiB"
-
-    def _predictions(self) -> torch.Tensor | None:
-        """(windows, context - 1, vocabulary) log-probabilities of the model as it is now, if they may be kept."""
-        found: torch.Tensor | None = None
-        done = 0
+    def _float_logs(self) -> Iterator[torch.Tensor]:
+        """(windows of a batch, context - 1, vocabulary) log-probabilities of the model as it is now."""
         for batch in batches(self.windows):
             with torch.no_grad():
-                logs = functional.log_softmax(logits_of(self.model.module, batch.to(self.model.device))[:, :-1].float(), -1)
-            if found is None:
-                if 4 * self.text.scored_tokens * logs.shape[-1] > KEPT_BYTES:
-                    return None
-                found = logs.new_empty((len(self.windows), *logs.shape[1:]))
-            found[done : done + len(batch)] = logs
-            done += len(batch)
-        return found
+                logits = logits_of(self.model.module, batch.to(self.model.device))[:, :-1]
+                yield functional.log_softmax(logits.float(), -1)
 
     def sample(self, count: int, seed: int, step: int) -> torch.Tensor:
         """(count,) indices of windows for a step: a function of seed and step alone, so that a search can resume anywhere."""
@@ -95,7 +76,7 @@ class Calibration:
         if self._parts == (0.0, 1.0):
             return -functional.log_softmax(logits, -1).gather(-1, ids[:, 1:, None]).mean((1, 2))
         if self._kept is None:
-            raise DmxError(f"{self.too_large}: search on less text (--tokens), or with loss ce")
+            raise DmxError("a calibration for loss ce keeps no predictions of the float model to measure KL from")
         apply: Any = _SharedLoss.apply
         return cast("torch.Tensor", apply(logits, [self._kept[i] for i in index.tolist()], ids[:, 1:, None], self._parts))
 
@@ -103,19 +84,17 @@ class Calibration:
 class _SharedLoss(torch.autograd.Function):
     """(windows,) mean over tokens of parts[0] KL(float || model) + parts[1] cross-entropy, with its gradient in closed form.
 
-    The gradient at the logits is the model's probabilities less the float model's, or less the tokens, by their parts. Nothing of the
+    The gradient at the logits is the model's probabilities less KL's target, or less the tokens, by their parts. Nothing of the
     vocabulary's size is kept but the log-probabilities that cross-entropy keeps, too.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, logits: torch.Tensor, expected: list[torch.Tensor], tokens: torch.Tensor, parts: tuple[float, float]
-    ) -> torch.Tensor:
+    def forward(ctx: Any, logits: torch.Tensor, expected: list[Window], tokens: torch.Tensor, parts: tuple[float, float]) -> torch.Tensor:
         logs = functional.log_softmax(logits, -1)
         ctx.save_for_backward(logs, tokens)
         ctx.expected, ctx.parts = expected, parts
         each = zip(logs, expected, strict=True)
-        kl = torch.stack([functional.kl_div(ours, float_, log_target=True, reduction="none").sum(-1).mean(-1) for ours, float_ in each])
+        kl = torch.stack([divergence(ours, float_).mean(-1) for ours, float_ in each])
         of_kl, of_tokens = parts
         return of_kl * kl - of_tokens * logs.gather(-1, tokens).mean((1, 2)) if of_tokens else of_kl * kl
 
@@ -125,7 +104,7 @@ class _SharedLoss(torch.autograd.Function):
         logs, tokens = ctx.saved_tensors
         of_kl, of_tokens = ctx.parts
         gradient = logs.exp().mul_(of_kl + of_tokens)
-        for ours, float_ in zip(gradient, ctx.expected, strict=True):
-            ours.sub_(float_.exp(), alpha=of_kl)
+        for window, own, expected in zip(gradient, logs, ctx.expected, strict=True):
+            window.sub_(target(own, expected), alpha=of_kl)
         gradient.scatter_add_(-1, tokens, torch.full_like(tokens, -of_tokens, dtype=gradient.dtype))
         return gradient.mul_(grads[0][:, None, None] / logs.shape[1]), None, None, None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -158,8 +157,6 @@ class _Search:
         self.space, self.limits, self.config, self.state, self.progress = space, limits, config, state, progress
         self.loaded, self.tokens = loaded, tokens
         self.calibration = Calibration(loaded, tokens, config.loss)
-        if config.loss == "shrunk" and not self.calibration.knows_float:
-            warnings.warn(self._share_because(), stacklevel=4)
         linears = loaded.linears
         self.model = RelaxedModel(
             {name: linears[name] for name in space.layers},
@@ -182,7 +179,6 @@ class _Search:
             hardened = training.choice()
             told: dict[str, Any] = {
                 "next_token_share": self.calibration.share,
-                "next_token_share_because": self._share_because(),
                 "loss_before_hardening": float(np.mean(measure.losses(training.soft_degrees()))),
                 "loss_after_hardening": measure(hardened),
                 "spent_before_repair": self._shares(hardened),
@@ -212,7 +208,7 @@ class _Search:
     def _path(self) -> Secants | None:
         """The gradients from foot to top, of which the start, the first prices and a repair are made; settles the loss on the way."""
         config, state = self.config, self.state
-        shrinks = config.loss == "shrunk" and self.calibration.knows_float
+        shrinks = config.loss == "shrunk"
         if config.start != "scores" and config.steering != "lagrangian" and not config.repair and not shrinks:
             return None
         if state.path is None:
@@ -229,14 +225,6 @@ class _Search:
 
     def _path_secants(self) -> Secants:
         return path_secants(self.model, self.calibration, self.config.batch_windows, self.config.seed)
-
-    def _share_because(self) -> str:
-        """Where the share of next-token loss comes from."""
-        if self.config.loss != "shrunk":
-            return f"loss {self.config.loss}"
-        if not self.calibration.knows_float:
-            return f"{self.calibration.too_large}: next-token loss alone; --tokens with less brings KL in"
-        return "what is more than chance on the search text"
 
     def _shares(self, choice: npt.NDArray[np.int64]) -> dict[str, float]:
         return {one.budget.text: one.spent(choice) / one.limit for one in self.limits}

@@ -13,7 +13,6 @@ import torch
 
 from dmx.calibration import Calibration
 from dmx.decisions import decision_space
-from dmx.errors import DmxError
 from dmx.relax import RelaxedModel
 from dmx.search import search
 from dmx.shrinkage import LEAST_GROUPS, next_token_share, share_beyond_chance
@@ -79,11 +78,6 @@ def test_entries_that_never_differ_tell_nothing() -> None:
     assert share_beyond_chance(torch.cat([differing, torch.zeros(8, 9)], 1)) == share_beyond_chance(differing)
 
 
-def test_a_search_says_where_its_share_comes_from(llama: LoadedModel, text: TokenText) -> None:
-    told = search(llama, "bits=5", text=text, loss="ce", steps=4, batch_windows=2, refine=0).search
-    assert (told["next_token_share"], told["next_token_share_because"]) == (1.0, "loss ce")
-
-
 def test_what_the_model_itself_wrote_is_chance(llama: LoadedModel, own_words: list[TokenText]) -> None:
     shares = [share_of(llama, text) for text in own_words]
     assert statistics.median(shares) < 0.25  # 28 gradients that go together: a single text may look like more
@@ -110,41 +104,6 @@ def test_the_loss_is_kl_and_a_share_of_the_rest(llama: LoadedModel, text: TokenT
         with both.beyond_kl():
             assert torch.allclose(both.losses(index), apart[1] - apart[0], rtol=1e-5)
     assert torch.equal(both.losses(index), ce.losses(index))
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_the_losss_gradient_is_autograds(llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
-    index = torch.tensor([3, 0, 5])
-    calibration = Calibration(llama, text, "shrunk")
-    calibration.share = share
-    with torch.no_grad():
-        expected = torch.log_softmax(llama.module(input_ids=text.windows[index]).logits[:, :-1], -1)
-    logits = torch.randn(3, text.windows.shape[1], 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    weights = torch.tensor([1.0, 2.0, -0.5])
-    monkeypatch.setattr("dmx.calibration.logits_of", lambda *_: logits)
-    (weights * calibration.losses(index)).sum().backward()
-    closed, logits.grad = logits.grad, None
-    logs = torch.log_softmax(logits[:, :-1].double(), -1)
-    kl = (expected.double().exp() * (expected - logs)).sum(-1).mean(-1)
-    ce = -logs.gather(-1, text.windows[index, 1:, None]).mean((1, 2))
-    (weights * (kl + share * (ce - kl))).sum().backward()
-    assert closed is not None
-    assert logits.grad is not None
-    torch.testing.assert_close(closed, logits.grad, rtol=1e-4, atol=1e-8)
-
-
-def test_where_the_float_models_predictions_are_too_large_to_keep_it_is_next_token_loss(
-    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dmx.calibration.KEPT_BYTES", 1000)
-    quick = {"steps": 4, "batch_windows": 2, "refine": 0}
-    with pytest.warns(UserWarning, match="next-token loss alone; --tokens with less"):
-        found = search(llama, "bits=5", text=text, **quick)
-    alone = search(llama, "bits=5", text=text, loss="ce", **quick)
-    assert found.search["next_token_share"] == 1.0
-    assert found.layers == alone.layers
-    with pytest.raises(DmxError, match="or with loss ce"):
-        search(llama, "bits=5", text=text, loss="kl", **quick)
 
 
 def test_a_search_tells_its_share(llama: LoadedModel, own_words: list[TokenText], unlikely_words: TokenText) -> None:
