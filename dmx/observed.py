@@ -16,8 +16,7 @@ from dmx.decisions import DecisionSpace
 from dmx.errors import DmxError
 from dmx.models import LoadedModel
 from dmx.quantised_linear import InputQuantiser
-from dmx.quantisers import fake_quantize
-from dmx.relax import Ladder, compact, mixed
+from dmx.relax import Ladder, mixed, weight_ladder
 
 #: Windows in one backward pass, where a search does not say otherwise.
 BATCH_WINDOWS = 8
@@ -62,10 +61,7 @@ class QuantisedWeights:
         self.linears: tuple[nn.Linear, ...] = tuple(linears[name] for name in space.layers)
         self.float: tuple[torch.Tensor, ...] = tuple(linear.weight.detach() for linear in self.linears)
         self.ladders: tuple[Ladder, ...] = tuple(ladders) or tuple(
-            tuple(
-                compact(fake_quantize(weight.to(model.stored_dtypes.get(name, weight.dtype)), format, policy).to(weight.dtype))
-                for format in space.formats
-            )
+            weight_ladder(weight, model.stored_dtypes.get(name), space.formats, policy)
             for name, weight in zip(space.layers, self.float, strict=True)
         )
 

@@ -47,6 +47,12 @@ def compact(value: torch.Tensor) -> torch.Tensor:
     return narrow if torch.equal(narrow.to(value.dtype), value) else value
 
 
+def weight_ladder(weight: torch.Tensor, stored: torch.dtype | None, formats: Sequence[str], policy: str) -> Ladder:
+    """A weight in each format, compact. Args: stored: the dtype that its checkpoint has it in, where that is another."""
+    source = weight if stored is None else weight.to(stored)
+    return tuple(compact(fake_quantize(source, format, policy).to(weight.dtype)) for format in formats)
+
+
 def _wide(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
     return value if dtype is None else value.to(dtype)
 
@@ -149,9 +155,7 @@ class RelaxedModel:
         self.weights: list[Ladder] = []  #: of each linear, compact
         stored = stored_dtypes or {}
         for name, linear in self._linears.items():
-            weight = linear.weight.detach()
-            source = weight.to(stored.get(name, weight.dtype))
-            self.weights.append(tuple(compact(fake_quantize(source, f, policy).to(weight.dtype)) for f in self.formats))
+            self.weights.append(weight_ladder(linear.weight.detach(), stored.get(name), self.formats, policy))
         self._input: torch.Tensor | None = None
         self._ladder: dict[int, torch.Tensor] = {}
 
