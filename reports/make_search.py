@@ -73,7 +73,7 @@ def section(results: Results) -> str:
     picture = REPORT.with_name(f"front_{first.model}.svg")
     if picture.exists() and ladder(records) == PICTURED and "bits" in kinds:
         folder = commands(records)[0].split()[-1]
-        drawn = f"Drawn by `python -m analysis pareto {folder}` from what the first command made."
+        drawn = f"Drawn by `python -m analysis pareto {folder}` from the records at budgets of bits."
         lines.append(f"![Perplexity against average bits]({picture.name})\n\n{drawn}\n")
     for kind in kinds:
         lines.append(comparison([r for r in records if kind_of(r) == kind]))
