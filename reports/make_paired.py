@@ -5,11 +5,9 @@ A median may lie above another by what is chance on the text that both are repor
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 from collections import defaultdict
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -22,6 +20,7 @@ from dmx.evaluation import report_text
 from dmx.quantised_linear import apply
 from dmx.text import TokenText
 from mxsim.assignment import Assignment
+from reports.arguments import sweep_parser
 from reports.tables import write_table
 
 METHOD = "dmx"
@@ -45,14 +44,7 @@ def losses(model: dmx.LoadedModel, record: Record, text: TokenText) -> torch.Ten
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sweep")
-    parser.add_argument("--model", help="the sweep's; left out, the embedded model")
-    parser.add_argument("--text", help="reported on; left out, the embedded model's own")
-    parser.add_argument("--part", default="all", help="all, first or second: the half of the text")
-    parser.add_argument("--window", type=int)
-    parser.add_argument("-o", "--output", required=True, type=Path)
-    asked = parser.parse_args()
+    asked = sweep_parser(__doc__).parse_args()
     by_budget: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in read_results(asked.sweep).records:
         budget = record.specification["budget"]

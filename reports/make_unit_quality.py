@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from tqdm import tqdm
 
 import dmx
 from analysis.records import read_results
 from dmx.evaluation import report_text
 from mxsim.assignment import Assignment
+from reports.arguments import sweep_parser
 from reports.tables import write_table
 
 UNITS = ("nvidia_blackwell", "mx_fp32_chain")
@@ -19,14 +17,8 @@ METHOD = "dmx"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sweep")
-    parser.add_argument("--model", help="the sweep's; left out, the embedded model")
-    parser.add_argument("--text", help="reported on; left out, the embedded model's own")
-    parser.add_argument("--part", default="all", help="all, first or second: the half of the text")
-    parser.add_argument("--window", type=int)
+    parser = sweep_parser(__doc__)
     parser.add_argument("--budgets", help="with commas between; left out, all of the sweep's")
-    parser.add_argument("-o", "--output", required=True, type=Path)
     asked = parser.parse_args()
     model = dmx.load_model(asked.model)
     text = report_text(model, asked.text, part=asked.part, context=asked.window)
