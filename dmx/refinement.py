@@ -24,6 +24,8 @@ Choice = npt.NDArray[np.int64]
 KEPT = 0.9
 #: Moves tried between two looks at most.
 TRIALS = 16
+#: Standard errors by which a choice's measured loss must be lower to be taken: with tens of trials, one is often chance.
+ERRORS = 2.0
 #: Windows of a forward pass that measures.
 MEASURED_AT_ONCE = 16
 
@@ -44,11 +46,11 @@ class Measure:
         return math.fsum(self._losses(choice, len(self.batches))) / len(self.calibration.windows)
 
     def is_better(self, choice: Choice, than: Choice) -> bool:
-        """Whether the loss is lower by more than its standard error over the windows: what less would be, other text may undo."""
+        """Whether the loss is lower by more than ERRORS standard errors over the windows: what less would be, other text may undo."""
         return self.race(choice, than)[0]
 
     def race(self, choice: Choice, than: Choice) -> tuple[bool, float]:
-        """is_better, given up as soon as the windows measured so far say that the loss is higher by as much.
+        """is_better, given up as soon as the windows measured so far say that the loss is higher by more than one standard error.
 
         Returns: that, and the share of the text looked at.
         """
@@ -58,7 +60,7 @@ class Measure:
             error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
             if batches < len(self.batches) and statistics.fmean(gains) <= -error:
                 return False, len(gains) / len(self.calibration.windows)
-        return statistics.fmean(gains) > error, 1.0
+        return statistics.fmean(gains) > ERRORS * error, 1.0
 
     def _losses(self, choice: Choice, batches: int) -> list[float]:
         """The losses on the first batches of windows."""
@@ -101,7 +103,7 @@ def refine(
     """Exchange formats between decisions while the measured loss falls.
 
     Gradients near the choice, added to those of the search, foretell what each move is worth; the most promising moves that stay within the
-    budgets are measured, and the first that lowers the loss by more than its standard error is taken. Where none does, it looks again.
+    budgets are measured, and the first that lowers the loss by more than ERRORS standard errors is taken. Where none does, it looks again.
     Args: secants: the search's, left as they are.  measurements: of the whole text, at most; what is given up early counts by its share.
     Returns: the choice, and the number of exchanges taken.
     """

@@ -232,14 +232,19 @@ class _Search:
     def _repaired(
         self, training: Training, hardened: npt.NDArray[np.int64], path: Secants | None, measure: Measure
     ) -> tuple[npt.NDArray[np.int64], str]:
-        """A choice within the budgets; with repair on, the best measured of the exact ones by offsets, gradients and curvature."""
+        """A choice within the budgets; with repair on, one that measures best: of the exact ones by offsets, gradients and curvature.
+
+        The first is taken unless another is lower by more than chance; where all budgets have room for it, the first is the ladder's top.
+        """
         met = all(one.is_met(hardened) for one in self.limits)
         by_offsets = best_choice(pair_scores(self.space, training.margins()), self.limits)
         if not self.config.repair:
             return (hardened, "none needed") if met else (by_offsets, "budget exceeded: the highest offsets that fit")
         late = training.state.secants()
         early = late if path is None else path()
-        candidates = {
+        top = np.full_like(hardened, len(self.space.pairs) - 1)
+        candidates = {"the ladder's top": top} if all(one.is_met(top) for one in self.limits) else {}
+        candidates |= {
             "knapsack over early and late gradients": best_choice(pair_scores(self.space, (early + late) / 2), self.limits),
             "knapsack over early gradients": best_choice(pair_scores(self.space, early), self.limits),
             "knapsack over offsets": by_offsets,
