@@ -90,6 +90,18 @@ def test_a_budget_beyond_the_top_gives_the_top(llama: LoadedModel, text: TokenTe
     assert found.search["left_because"] == "every decision has its dearest pair"
 
 
+def test_where_the_top_fits_less_is_taken_only_if_it_measures_better(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dmx.search.Measure.race", lambda *_: (False, 1.0))
+    found = search(llama, "bits=8.25", text=text, formats=LADDER, **QUICK)
+    assert {(pair.weight, pair.activation) for pair in found.layers.values()} == {("mxfp8_e4m3", "mxfp8_e4m3")}
+    assert found.search["repair"] == "the ladder's top"
+    assert search(llama, "bits=7", text=text, formats=LADDER, **QUICK).search["repair"] == "knapsack over early and late gradients"
+    monkeypatch.setattr("dmx.search.Measure.race", lambda *_: (True, 1.0))
+    assert search(llama, "bits=8.25", text=text, formats=LADDER, **QUICK).search["repair"] != "the ladder's top"
+
+
 def test_one_format_needs_no_search(llama: LoadedModel, text: TokenText) -> None:
     found = search(llama, "bits=5", text=text, formats=("mxfp4_e2m1",))
     assert {pair.weight for pair in found.layers.values()} == {"mxfp4_e2m1"}
