@@ -24,8 +24,6 @@ Choice = npt.NDArray[np.int64]
 KEPT = 0.9
 #: Moves tried between two looks at most.
 TRIALS = 16
-#: Standard errors by which a choice's measured loss must be lower to be taken: with tens of trials, one is often chance.
-ERRORS = 2.0
 #: Windows of a forward pass that measures.
 MEASURED_AT_ONCE = 16
 
@@ -45,8 +43,16 @@ class Measure:
         """The mean loss per token of a choice."""
         return math.fsum(self._losses(choice, len(self.batches))) / len(self.calibration.windows)
 
+    @property
+    def errors(self) -> float:
+        """Standard errors over windows by which a loss must be lower: from one for KL, whose differences recur, to two for next-token loss.
+
+        Of tens of choices measured, some are righter about these very tokens by one error and more, by chance.
+        """
+        return 1.0 + self.calibration.share
+
     def is_better(self, choice: Choice, than: Choice) -> bool:
-        """Whether the loss is lower by more than ERRORS standard errors over the windows: what less would be, other text may undo."""
+        """Whether the loss is lower by more than the standard errors that it takes: what less would be, other text may undo."""
         return self.race(choice, than)[0]
 
     def race(self, choice: Choice, than: Choice) -> tuple[bool, float]:
@@ -60,7 +66,7 @@ class Measure:
             error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
             if batches < len(self.batches) and statistics.fmean(gains) <= -error:
                 return False, len(gains) / len(self.calibration.windows)
-        return statistics.fmean(gains) > ERRORS * error, 1.0
+        return statistics.fmean(gains) > self.errors * error, 1.0
 
     def _losses(self, choice: Choice, batches: int) -> list[float]:
         """The losses on the first batches of windows."""
@@ -103,7 +109,7 @@ def refine(
     """Exchange formats between decisions while the measured loss falls.
 
     Gradients near the choice, added to those of the search, foretell what each move is worth; the most promising moves that stay within the
-    budgets are measured, and the first that lowers the loss by more than ERRORS standard errors is taken. Where none does, it looks again.
+    budgets are measured, and the first that is better by measure is taken. Where none does, it looks again.
     Args: secants: the search's, left as they are.  measurements: of the whole text, at most; what is given up early counts by its share.
     Returns: the choice, and the number of exchanges taken.
     """

@@ -77,14 +77,16 @@ def test_what_is_plainly_worse_is_given_up_early_and_nothing_is_measured_twice(
         assert better.race(high, low) == (True, 1.0)
 
 
-@pytest.mark.parametrize(("gain", "taken"), [(1.9, False), (2.1, True), (-0.5, False)])
-def test_a_choice_is_taken_beyond_two_standard_errors(llama: LoadedModel, text: TokenText, gain: float, taken: bool) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("beyond", [-0.1, 0.1])
+def test_a_choice_is_taken_beyond_one_to_two_standard_errors(llama: LoadedModel, text: TokenText, share: float, beyond: float) -> None:
     space = decision_space(llama, FORMATS)
     linears = llama.linears
     model = RelaxedModel({name: linears[name] for name in space.layers}, space.formats)
     calibration = Calibration(llama, TokenText(name="words", sha256=text.sha256, windows=text.windows[:1].repeat(16, 1)), "ce")
+    calibration.share = share
     low, high = (np.full(len(space.decisions), pair) for pair in (0, len(space.pairs) - 1))
     spread = np.tile([1.0, -1.0], 8)
-    error = spread.std(ddof=1) / 4
-    known = {".".join(map(str, low)): [0.0] * 16, ".".join(map(str, high)): list(spread - gain * error)}
-    assert Measure(space, model, calibration, known).is_better(high, low) is taken
+    gain = (1 + share + beyond) * spread.std(ddof=1) / 4
+    known = {".".join(map(str, low)): [0.0] * 16, ".".join(map(str, high)): list(spread - gain)}
+    assert Measure(space, model, calibration, known).is_better(high, low) is (beyond > 0)
