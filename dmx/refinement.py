@@ -43,19 +43,11 @@ class Measure:
         """The mean loss per token of a choice."""
         return math.fsum(self._losses(choice, len(self.batches))) / len(self.calibration.windows)
 
-    @property
-    def errors(self) -> float:
-        """Standard errors over windows by which a loss must be lower: from one for KL, whose differences recur, to two for next-token loss.
+    def is_better(self, choice: Choice, than: Choice, errors: float = 1.0) -> bool:
+        """Whether the loss is lower by more than so many standard errors over the windows: what less would be, other text may undo."""
+        return self.race(choice, than, errors)[0]
 
-        Of tens of choices measured, some are righter about these very tokens by one error and more, by chance.
-        """
-        return 1.0 + self.calibration.share
-
-    def is_better(self, choice: Choice, than: Choice) -> bool:
-        """Whether the loss is lower by more than the standard errors that it takes: what less would be, other text may undo."""
-        return self.race(choice, than)[0]
-
-    def race(self, choice: Choice, than: Choice) -> tuple[bool, float]:
+    def race(self, choice: Choice, than: Choice, errors: float = 1.0) -> tuple[bool, float]:
         """is_better, given up as soon as the windows measured so far say that the loss is higher by more than one standard error.
 
         Returns: that, and the share of the text looked at.
@@ -66,7 +58,7 @@ class Measure:
             error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
             if batches < len(self.batches) and statistics.fmean(gains) <= -error:
                 return False, len(gains) / len(self.calibration.windows)
-        return statistics.fmean(gains) > self.errors * error, 1.0
+        return statistics.fmean(gains) > errors * error, 1.0
 
     def _losses(self, choice: Choice, batches: int) -> list[float]:
         """The losses on the first batches of windows."""
@@ -109,7 +101,8 @@ def refine(
     """Exchange formats between decisions while the measured loss falls.
 
     Gradients near the choice, added to those of the search, foretell what each move is worth; the most promising moves that stay within the
-    budgets are measured, and the first that is better by measure is taken. Where none does, it looks again.
+    budgets are measured, and the first that lowers the loss by enough standard errors is taken. Where none does, it looks again. Enough is
+    one for KL, whose differences recur, up to two for next-token loss: of tens of choices some are righter about these very tokens by chance.
     Args: secants: the search's, left as they are.  measurements: of the whole text, at most; what is given up early counts by its share.
     Returns: the choice, and the number of exchanges taken.
     """
@@ -123,6 +116,7 @@ def refine(
         bar_format="{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]",
     )
     left, rounds, seen = float(measurements), 0, Secants(secants.sums)
+    errors = 1.0 + calibration.share
     tried: set[bytes] = set()
     while left > 0:
         rounds += 1
@@ -132,7 +126,7 @@ def refine(
         if not trials:
             break
         for trial in trials:
-            is_better, share = measure.race(trial, choice)
+            is_better, share = measure.race(trial, choice, errors)
             tried.add(trial.tobytes())
             left -= share
             bar.update(min(share, bar.total - bar.n))

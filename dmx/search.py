@@ -234,7 +234,8 @@ class _Search:
     ) -> tuple[npt.NDArray[np.int64], str]:
         """A choice within the budgets; with repair on, one that measures best: of the exact ones by offsets, gradients and curvature.
 
-        The first is taken unless another is lower by more than chance; where all budgets have room for it, the first is the ladder's top.
+        Another is taken in place of the first where it is lower by a standard error; where all budgets have room for the ladder's top, that
+        is the first, and what is cheaper has to be better by two.
         """
         met = all(one.is_met(hardened) for one in self.limits)
         by_offsets = best_choice(pair_scores(self.space, training.margins()), self.limits)
@@ -261,7 +262,7 @@ class _Search:
             candidates["hardened as it was"] = hardened
         best = next(iter(candidates))
         for name, candidate in candidates.items():
-            if measure.is_better(candidate, candidates[best]):
+            if measure.is_better(candidate, candidates[best], errors=2.0 if candidates[best] is top else 1.0):
                 best = name
         self.state.save_measured()
         return candidates[best], best

@@ -13,8 +13,9 @@ pytest.importorskip("transformers")
 from dmx.budget import Budget, Scenario, constraints
 from dmx.calibration import Calibration
 from dmx.decisions import decision_space
-from dmx.refinement import MEASURED_AT_ONCE, Measure, _exchanges
+from dmx.refinement import MEASURED_AT_ONCE, Measure, _exchanges, refine
 from dmx.relax import RelaxedModel
+from dmx.secants import Secants
 from dmx.text import TokenText
 
 if TYPE_CHECKING:
@@ -77,16 +78,46 @@ def test_what_is_plainly_worse_is_given_up_early_and_nothing_is_measured_twice(
         assert better.race(high, low) == (True, 1.0)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("errors", [1.0, 1.4, 2.0])
 @pytest.mark.parametrize("beyond", [-0.1, 0.1])
-def test_a_choice_is_taken_beyond_one_to_two_standard_errors(llama: LoadedModel, text: TokenText, share: float, beyond: float) -> None:
+def test_a_choice_is_better_beyond_so_many_standard_errors(llama: LoadedModel, text: TokenText, errors: float, beyond: float) -> None:
     space = decision_space(llama, FORMATS)
     linears = llama.linears
     model = RelaxedModel({name: linears[name] for name in space.layers}, space.formats)
     calibration = Calibration(llama, TokenText(name="words", sha256=text.sha256, windows=text.windows[:1].repeat(16, 1)), "ce")
-    calibration.share = share
     low, high = (np.full(len(space.decisions), pair) for pair in (0, len(space.pairs) - 1))
     spread = np.tile([1.0, -1.0], 8)
-    gain = (1 + share + beyond) * spread.std(ddof=1) / 4
+    gain = (errors + beyond) * spread.std(ddof=1) / 4
     known = {".".join(map(str, low)): [0.0] * 16, ".".join(map(str, high)): list(spread - gain)}
-    assert Measure(space, model, calibration, known).is_better(high, low) is (beyond > 0)
+    assert Measure(space, model, calibration, known).is_better(high, low, errors) is (beyond > 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_exchanges_take_one_to_two_standard_errors(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    space = decision_space(llama, FORMATS)
+    limits = constraints([Budget.parse("bits=6", Scenario())], space, llama.shape)
+    linears = llama.linears
+    model = RelaxedModel({name: linears[name] for name in space.layers}, space.formats)
+    calibration = Calibration(llama, text, "shrunk")
+    calibration.share = share
+    asked = []
+    monkeypatch.setattr(Measure, "race", lambda _, choice, than, errors: (asked.append(errors), (False, 1.0))[1])
+    shape = (len(space.layers), 2, len(space.formats) - 1)
+    with model:
+        refine(
+            limits[0].costs.argmin(1),
+            space,
+            limits,
+            model,
+            calibration,
+            Measure(space, model, calibration),
+            Secants.empty(shape[0], shape[2]),
+            measurements=2,
+            batch_windows=2,
+            seed=0,
+            save=lambda: None,
+            progress=False,
+        )
+    assert set(asked) == {1.0 + share}

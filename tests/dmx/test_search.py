@@ -208,7 +208,7 @@ def test_the_choice_by_curvature_is_taken_where_it_measures_best(
     scores[:3, -1] = 0.0  # the dearest pair for three, else a pair in the middle as far as the budget goes
     by_curvature = best_choice(scores, constraints([Budget.parse("bits=5", Scenario())], space, llama.shape))
     monkeypatch.setattr("dmx.search.curvature_scores", lambda *_, **__: scores)
-    monkeypatch.setattr("dmx.search.Measure.is_better", lambda _, choice, than: np.array_equal(choice, by_curvature))
+    monkeypatch.setattr("dmx.search.Measure.is_better", lambda _, choice, than, errors: np.array_equal(choice, by_curvature))
     quick = {**QUICK, "refine": 0}
     found = search(llama, "bits=5", text=text, **quick)
     assert found.search["repair"] == "knapsack over curvature"
