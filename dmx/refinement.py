@@ -102,7 +102,7 @@ def refine(
 
     Gradients near the choice, added to those of the search, foretell what each move is worth; the most promising moves that stay within the
     budgets are measured, and the first that lowers the loss by enough standard errors is taken. Where none does, it looks again. Enough is
-    one for KL, whose differences recur, up to two for next-token loss: of tens of choices some are righter about these very tokens by chance.
+    one for KL, whose differences recur, to two for next-token loss: of tens of choices some are righter about these very tokens by chance.
     Args: secants: the search's, left as they are.  measurements: of the whole text, at most; what is given up early counts by its share.
     Returns: the choice, and the number of exchanges taken.
     """
