@@ -35,6 +35,8 @@ from mxsim.assignment import Assignment
 
 #: Tokens of a window, where nothing else is asked for and the model allows more.
 SEARCH_CONTEXT = 512
+#: A repair's choice that has nothing to exchange.
+TOP = "the ladder's top"
 
 
 def search(
@@ -185,7 +187,7 @@ class _Search:
             }
             choice, how = self._repaired(training, hardened, path, measure)
             told |= {"repair": how, "loss_after_repair": measure(choice)}
-            if config.refine:
+            if config.refine and how != TOP:
                 choice, exchanges = refine(
                     choice,
                     self.space,
@@ -244,7 +246,7 @@ class _Search:
         late = training.state.secants()
         early = late if path is None else path()
         top = np.full_like(hardened, len(self.space.pairs) - 1)
-        candidates = {"the ladder's top": top} if all(one.is_met(top) for one in self.limits) else {}
+        candidates = {TOP: top} if all(one.is_met(top) for one in self.limits) else {}
         candidates |= {
             "knapsack over early and late gradients": best_choice(pair_scores(self.space, (early + late) / 2), self.limits),
             "knapsack over early gradients": best_choice(pair_scores(self.space, early), self.limits),

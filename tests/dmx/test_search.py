@@ -23,7 +23,7 @@ from dmx.knapsack import best_choice
 from dmx.models import load_model
 from dmx.observed import QuantisedWeights
 from dmx.scores import path_secants
-from dmx.search import search, search_text
+from dmx.search import TOP, search, search_text
 from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings
 from dmx.search_state import NOTES, SearchState
 from dmx.secants import Secants
@@ -96,10 +96,11 @@ def test_where_the_top_fits_less_is_taken_only_if_it_measures_better(
     monkeypatch.setattr("dmx.search.Measure.race", lambda *_: (False, 1.0))
     found = search(llama, "bits=8.25", text=text, formats=LADDER, **QUICK)
     assert {(pair.weight, pair.activation) for pair in found.layers.values()} == {("mxfp8_e4m3", "mxfp8_e4m3")}
-    assert found.search["repair"] == "the ladder's top"
+    assert found.search["repair"] == TOP
+    assert "exchanges" not in found.search
     assert search(llama, "bits=7", text=text, formats=LADDER, **QUICK).search["repair"] == "knapsack over early and late gradients"
     monkeypatch.setattr("dmx.search.Measure.race", lambda *_: (True, 1.0))
-    assert search(llama, "bits=8.25", text=text, formats=LADDER, **QUICK).search["repair"] != "the ladder's top"
+    assert search(llama, "bits=8.25", text=text, formats=LADDER, **QUICK).search["repair"] != TOP
 
 
 def test_one_format_needs_no_search(llama: LoadedModel, text: TokenText) -> None:
