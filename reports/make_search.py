@@ -1,12 +1,11 @@
 """`python -m reports.make_search`: reports/search.md from what reports/records holds.
 
 Every number is read from records that `dmx sweep` wrote and reports.archive kept, or from a table that a script beside this one wrote
-there; the commands are those that records and tables themselves name.
+there; a table names its own command, and reports.commands says which make a folder's records again.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from benchmarks.timing import markdown
 from mxsim.files import renamed_when_whole
 from reports import tables
 from reports.archive import RECORDS, SUFFIX, unpacked
+from reports.commands import commands
 
 REPORT = Path(__file__).parent / "search.md"
 OURS = {PERPLEXITY: "dmx", KL: "dmx_kl"}  #: quality -> our search for it
@@ -31,7 +31,7 @@ PICTURED = ["mxfp4_e2m1", "mxfp8_e4m3"]  #: the ladder whose front lies beside t
 HEAD = """# The search against its baselines
 
 Made by `python -m reports.make_search` from the records of the sweeps below, kept in [records](records); each record holds its own
-specification, hashes and versions.
+specification, hashes, versions and the command it came from; the commands shown make the same in fewer parts.
 Perplexity: non-overlapping windows, no special tokens, the first token of each window not scored. Every method has the same model, search
 text, number of tokens, choices (weight and input formats apart, except where said) and budget, an upper bound that none exceeds. Median
 over seeds, the range in brackets where there are several: a seed draws a baseline's windows from the text, and dMX's batches from
@@ -48,9 +48,10 @@ def budget_of(record: Record) -> str:
     return str(budget["text"]) if budget else ""
 
 
-def section(results: Results) -> str:
+def section(results: Results, name: str) -> str:
     """One sweep: references, then budgets by methods."""
     records = results.records
+    asked = commands(records, name)
     first = records[0]
     texts = first.specification["text"]
     searched = sorted({r.specification["settings"]["tokens"] for r in records if budget_of(r)})
@@ -61,8 +62,9 @@ def section(results: Results) -> str:
     lines.append(
         f"Search text {texts['search']['name']} ({' or '.join(map(str, searched))} tokens), "
         f"report text {texts['report']['name']} ({first.quality['tokens']} tokens scored). "
-        f"{'Commands' if len(commands(records)) > 1 else 'Command'}: {', then '.join(f'`{c}`' for c in commands(records))}.\n"
+        f"{'Command' if len(asked) == 1 else 'Commands'}:\n\n{chr(10).join(['```', *asked, '```'])}\n"
     )
+    lines.append(f"Versions of the code, by its hash: {versions(records)}.\n")
     unlimited = {(r.method, *r.specification["formats"]): r for r in records if not budget_of(r)}  # once, whatever seeds were swept after
     references = sorted(unlimited.values(), key=lambda r: -(r.achieved["bits"] or 0))
     rows = [
@@ -72,8 +74,7 @@ def section(results: Results) -> str:
     lines += [markdown(["reference", "format", "perplexity", "KL to float"], rows), ""]
     picture = REPORT.with_name(f"front_{first.model}.svg")
     if picture.exists() and ladder(records) == PICTURED and "bits" in kinds:
-        folder = commands(records)[0].split()[-1]
-        drawn = f"Drawn by `python -m analysis pareto {folder}` from the records at budgets of bits."
+        drawn = f"Drawn by `python -m analysis pareto {name}` from the records at budgets of bits."
         lines.append(f"![Perplexity against average bits]({picture.name})\n\n{drawn}\n")
     for kind in kinds:
         lines.append(comparison([r for r in records if kind_of(r) == kind]))
@@ -81,6 +82,19 @@ def section(results: Results) -> str:
     for problem in results.problems:
         lines.append(f"- not used: {problem}")
     return "\n".join(lines)
+
+
+def versions(records: tuple[Record, ...]) -> str:
+    """Which code made what: methods, under each kind of budget."""
+    made: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for record in records:
+        if budget_of(record):
+            made[record.specification["code"]["sha256"][:6]][kind_of(record)].add(record.method)
+    return "; ".join(
+        f"`{code}` "
+        + ", ".join(f"{' '.join(sorted(methods, key=METHOD_ORDER.index))} ({kind})" for kind, methods in sorted(by_kind.items()))
+        for code, by_kind in sorted(made.items())
+    )
 
 
 def kind_of(record: Record) -> str:
@@ -129,15 +143,6 @@ def ladder(records: tuple[Record, ...]) -> list[str]:
     return next((list(r.specification["formats"]) for r in records if budget_of(r)), [])
 
 
-def commands(records: tuple[Record, ...]) -> list[str]:
-    """Those that made the records, each once, in the order they were given in."""
-    began: dict[str, float] = {}
-    for record in records:
-        command = record.environment["command"]
-        began[command] = min(record.path.stat().st_mtime, began.get(command, math.inf))
-    return sorted(began, key=lambda command: began[command])
-
-
 def areas(results: Results, kinds: list[str]) -> str:
     """Each method's hypervolume, as a share of the box between uniform formats and the float model: of all that it found, whatever kind of
     budget it was given. In every plane where budgets of bits are among them, else in those of the budgets' own costs. Methods that were
@@ -174,17 +179,23 @@ def cell(values: list[float], best: float, quality: Metric) -> str:
     return f"**{text}**" if middle <= best else text
 
 
-def main() -> None:
+def report() -> str:
+    """The whole text: sections from the records, tables as they were measured, and the old text's last section, which is by hand."""
     parts = [HEAD]
     for archive in sorted(RECORDS.glob(f"*{SUFFIX}"), key=lambda path: path.name.removesuffix(SUFFIX)):
         with unpacked(archive) as records:
-            parts.append(section(read_results(records)))
+            parts.append(section(read_results(records), records.name))
     parts += [tables.section(path) for path in sorted(RECORDS.glob("*.json"))]
     before = REPORT.read_text(encoding="utf-8") if REPORT.exists() else ""
     if BY_HAND in before:
         parts.append(before[before.index(BY_HAND) :])
+    return "\n".join(parts)
+
+
+def main() -> None:
+    text = report()
     with renamed_when_whole(REPORT) as part:
-        part.write_text("\n".join(parts), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
     print(REPORT.name)
 
 
