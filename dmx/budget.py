@@ -47,6 +47,8 @@ class Scenario:
             try:
                 kind, batch, context = parts
                 phases.append((Phase(kind=kind, batch=int(batch), context=int(context)), float(times or 1)))
+                if not 0 < phases[-1][1] < math.inf:
+                    raise ValueError(f"{times} times")
             except ValueError as error:
                 raise DmxError(f"scenario step {word!r} is not PHASE:BATCH:CONTEXT[*TIMES], such as decode:1:1024*128: {error}") from error
         return cls(device=device, phases=tuple(phases) or ((Phase(), 1.0),), assume=tuple(assume), kv_format=kv_format)
@@ -236,6 +238,11 @@ def achieved(assignment: Assignment, shape: ModelShape | None, scenario: Scenari
             if all(value is not None for value, _ in values):
                 spent[metric] = math.fsum((value or 0.0) * weight for value, weight in values)
     return spent
+
+
+def check_scenario(scenario: Scenario, space: DecisionSpace, shape: ModelShape | None) -> None:
+    """Raises: DmxError or MxsimError for a scenario whose costs could not be told at the end: before anything is measured."""
+    achieved(Assignment(layers=space.layer_pairs(np.zeros(len(space.decisions), np.int64))), shape, scenario)
 
 
 def fitted(phase: Phase, shape: ModelShape) -> Phase:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dmx.errors import DmxError
 from dmx.models import LoadedModel, load_model
-from dmx.quantised_linear import apply
+from dmx.quantised_linear import apply, read_assignment
 from dmx.text import TokenText, read_text, tokenize
 from mxsim.assignment import Assignment
 
@@ -55,7 +55,7 @@ def evaluate(
     Raises: DmxError for input that does not fit together.
     """
     loaded = load_model(model)
-    chosen = Assignment.load(assignment) if isinstance(assignment, str | Path) else assignment
+    chosen = None if assignment is None else read_assignment(loaded, assignment)
     tokens = text if isinstance(text, TokenText) else report_text(loaded, text, part=part, context=context)
     tokens = tokens.first(windows)
     if unit is not None and chosen is None:

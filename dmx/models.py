@@ -6,6 +6,7 @@ Weights are read from safetensors alone and code that comes with a checkpoint is
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from dmx.errors import DmxError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 LONGEST_WINDOW = 2048
 #: Leaves that choose experts: small, sensitive, and kept wide by every producer.
 ROUTERS = ("gate", "router")
+#: Of a configuration: what changes no result.
+BOOKKEEPING = ("architectures", "dtype", "torch_dtype", "transformers_version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +41,7 @@ class LoadedModel:
     name: str
     source: str  #: "embedded", "hub", "live module", or the folder's name
     sha256: str  #: of every parameter's name, dtype, shape and bytes
+    config_sha256: str  #: of its configuration, as far as that decides what it computes
     context: int  #: tokens of a window: the model's longest, at most LONGEST_WINDOW
     stored_dtypes: dict[str, torch.dtype]  #: linear -> the dtype its weight was stored in
 
@@ -108,17 +113,36 @@ def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedM
 
     from dmx.quiet import quiet_transformers
 
+    _need_device(device)
     with quiet_transformers():
         try:
-            module = AutoModelForCausalLM.from_pretrained(place, dtype="auto", use_safetensors=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
+            found: Any = AutoModelForCausalLM.from_pretrained(
+                place, dtype="auto", use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
+            module, loading = found
+        except (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError) as error:
             raise DmxError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
+        missing = sorted(loading["missing_keys"])
+        if missing:
+            raise DmxError(
+                f"model {name!r} lacks {len(missing)} tensors, such as {missing[0]!r}: its files are not whole, or hold a quantised "
+                "checkpoint; a search and an evaluation take the float model (mxsim validate checks a checkpoint)"
+            )
         try:
             tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-        except (OSError, ValueError, KeyError):
+        except Exception as error:  # the tokenizers library raises bare ones
+            if (Path(place) / "tokenizer.json").is_file():
+                raise DmxError(f"the tokenizer of model {name!r} cannot be read: {_first_line(error)}") from error
             tokenizer = None
     stored = _stored(module)
     return _describe(module.float().to(device), tokenizer, name, source, stored)
+
+
+def _need_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise DmxError(f"nothing can run on {name!r} here: {_first_line(error)}; cpu always can, cuda where PyTorch sees a GPU") from error
 
 
 def _describe(module: nn.Module, tokenizer: Any, name: str, source: str, stored: dict[str, torch.dtype]) -> LoadedModel:
@@ -138,6 +162,7 @@ def _describe(module: nn.Module, tokenizer: Any, name: str, source: str, stored:
         name=name,
         source=source,
         sha256=content_hash(module),
+        config_sha256=config_hash(config),
         context=min(longest, LONGEST_WINDOW),
         stored_dtypes=stored,
     )
@@ -179,6 +204,13 @@ def select(names: Iterable[str], only: Iterable[str] = (), skip: Iterable[str] =
     if not chosen:
         raise DmxError("the patterns leave no linear to search: loosen --only or --skip")
     return chosen
+
+
+def config_hash(config: Any) -> str:
+    """SHA-256 over a transformers configuration without what only says where it came from; of nothing for a module that has none."""
+    content = config.to_dict() if config is not None else {}
+    kept = {name: value for name, value in content.items() if name not in BOOKKEEPING and not name.startswith("_")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def content_hash(module: nn.Module) -> str:

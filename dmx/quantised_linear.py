@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -107,7 +108,7 @@ def apply(model: LoadedModel | nn.Module, assignment: Assignment) -> Applied:
 
 
 def check_fits(model: LoadedModel, assignment: Assignment) -> None:
-    """Raises: DmxError where the assignment names layers that the model does not have, or leaves linears out in silence."""
+    """Raises: DmxError where the assignment names layers that the model does not have, or was searched on other weights."""
     linears = model.linears
     foreign = [name for name in assignment.layers if name not in linears]
     if foreign:
@@ -115,3 +116,26 @@ def check_fits(model: LoadedModel, assignment: Assignment) -> None:
             f"the assignment was made for another model: {len(foreign)} of its {len(assignment.layers)} layers, such as {foreign[0]!r}, "
             f"are not linears of {model.name!r}, whose first is {next(iter(linears))!r}"
         )
+    searched = (assignment.search or {}).get("model") or {}
+    if searched.get("sha256") not in (None, model.sha256):
+        raise DmxError(
+            f"the assignment was made for {searched.get('name')!r} with other weights than {model.name!r} has: search again; "
+            'or take "search" out of it, to use it all the same'
+        )
+
+
+def read_assignment(model: LoadedModel, assignment: Assignment | str | Path) -> Assignment:
+    """An assignment that fits a model. One from a file says of every linear what it takes, or that it is skipped.
+
+    Raises: DmxError where it was made for another model; MxsimError for a file that cannot be read.
+    """
+    chosen = assignment if isinstance(assignment, Assignment) else Assignment.load(assignment)
+    check_fits(model, chosen)
+    told = {*chosen.layers, *chosen.skipped}
+    silent = [name for name in model.linears if name not in told]
+    if silent and chosen is not assignment:
+        raise DmxError(
+            f"the assignment says nothing of {len(silent)} linears of {model.name!r}, such as {silent[0]!r}: it was made for another "
+            'model; or name them among its "skipped", where they are to stay as they are'
+        )
+    return chosen

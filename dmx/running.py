@@ -35,14 +35,23 @@ SEARCHES = {"dmx": "default", "dmx_kl": "kl", "dmx_paper": "paper"}
 
 def record_of(run: Run, folder: Path, *, progress: bool = False) -> dict[str, Any]:
     """Do a run. Whatever goes wrong with its input becomes a record that says so. Args: progress: show bars of its own."""
-    head = {"schema": SCHEMA, "key": run.key, "specification": dict(run.specification), "environment": environment()}
     try:
         body = _done(run, folder, progress)
     except Exception as error:  # a sweep goes on whatever one run meets; the record keeps the error
-        known = isinstance(error, DmxError | MxsimError)
-        told = {"type": type(error).__name__, "message": str(error), "traceback": None if known else traceback.format_exc()}
-        return {**head, "status": FAILED, "error": told, "achieved": None, "quality": None, "assignment": None}
-    return {**head, "status": DONE, "error": None, **body}
+        return failed_record(run, error)
+    return {**_head(run), "status": DONE, "error": None, **body}
+
+
+def failed_record(run: Run, error: Exception) -> dict[str, Any]:
+    """The record of a run that came to nothing."""
+    known = isinstance(error, DmxError | MxsimError)
+    trace = None if known else "".join(traceback.format_exception(error))
+    told = {"type": type(error).__name__, "message": str(error), "traceback": trace}
+    return {**_head(run), "status": FAILED, "error": told, "achieved": None, "quality": None, "assignment": None}
+
+
+def _head(run: Run) -> dict[str, Any]:
+    return {"schema": SCHEMA, "key": run.key, "specification": dict(run.specification), "environment": environment()}
 
 
 def environment() -> dict[str, str]:
@@ -82,18 +91,17 @@ def report_tokens(run: Run) -> TokenText:
 def _done(run: Run, folder: Path, progress: bool) -> dict[str, Any]:
     asked = run.specification
     model = _model(run.places["model"])
-    if model.sha256 != asked["model"]["sha256"]:
+    if [model.sha256, model.config_sha256] != [asked["model"][name] for name in ("sha256", "config_sha256")]:
         raise DmxError(f"model {model.name!r} is not the one the sweep was made for: its bytes changed; start a new sweep folder")
     scenario = scenario_of(asked["settings"]["scenario"])
     started = time.perf_counter()
     assignment, trajectory = _assignment(run, model, scenario, folder, progress)
     searched = time.perf_counter()
-    tasks = {name: run.places.get(f"task:{name}") or name for name in asked["settings"]["tasks"]}
     quality = evaluate(
         model,
         assignment,
         text=report_tokens(run),
-        tasks=tuple(tasks.values()),
+        tasks=tuple(run.places.get(f"task:{name}") or name for name in asked["settings"]["tasks"]),
         task_limit=asked["settings"]["task_limit"],
         progress=progress,
     )
@@ -107,7 +115,7 @@ def _done(run: Run, folder: Path, progress: bool) -> dict[str, Any]:
             "perplexity": quality["perplexity"],
             "tokens": quality["tokens"],
             "kl_to_float": quality["kl_to_float"],
-            "tasks": {name: quality["tasks"][place] for name, place in tasks.items()},
+            "tasks": quality["tasks"],
         },
         "trajectory": trajectory,
         "timing": {"seconds_search": searched - started, "seconds_evaluate": evaluated - searched},

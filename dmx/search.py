@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from dmx.budget import Budget, Constraint, Scenario, achieved, constraints
+from dmx.budget import Budget, Constraint, Scenario, achieved, check_scenario, constraints
 from dmx.calibration import Calibration
 from dmx.curvature import curvature_scores
 from dmx.decisions import DecisionSpace, decision_space
@@ -75,10 +75,11 @@ def search(
     budgets = tuple(Budget.parse(one, where) if isinstance(one, str) else one for one in given)
     space = decision_space(loaded, chosen.formats, tie=chosen.tie, apart=chosen.apart, only=only, skip=skip)
     limits = constraints(budgets, space, loaded.shape)
+    check_scenario(budgets[0].scenario, space, loaded.shape)
     tokens = search_text(loaded, text, chosen, part=part)
     asked = {
-        "model": loaded.sha256,
-        "text": [tokens.sha256, tokens.name, list(tokens.windows.shape)],
+        "model": [loaded.sha256, loaded.config_sha256],
+        "text": [tokens.windows_sha256, tokens.name],
         "config": chosen.to_json(),
         "budgets": [one.to_json() for one in budgets],
         "layers": list(space.layers),
@@ -120,7 +121,7 @@ def search_text(model: LoadedModel, text: str | Path | TokenText | None, config:
     if isinstance(text, TokenText):
         whole = text
     else:
-        context = config.context or min(model.context, SEARCH_CONTEXT)
+        context = min(model.context, SEARCH_CONTEXT) if config.context is None else config.context
         if text is None:
             if model.source != "embedded":
                 raise DmxError(

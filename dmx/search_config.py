@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -13,6 +14,8 @@ from dmx.errors import DmxError
 from mxsim.errors import unknown_name
 from mxsim.policies import POLICIES
 
+#: A step draws from (1000003 seed + step), which has to fit 64 bits.
+LARGEST_SEED = 2**40
 #: setting -> what it may be
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -63,8 +66,16 @@ class SearchConfig:
             if getattr(self, name) < 1:
                 raise DmxError(f"{name} is {getattr(self, name)}: pass a whole number of at least 1")
         for name in ("learning_rate", "level", "rise"):
-            if not getattr(self, name) > 0:
-                raise DmxError(f"{name} is {getattr(self, name)}: pass a number above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise DmxError(f"{name} is {getattr(self, name)}: pass a finite number above 0")
+        for name in ("strength", "gradient_clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise DmxError(f"{name} is {getattr(self, name)}: pass a finite number of at least 0")
+        if not 0 <= self.momentum < 1:
+            raise DmxError(f"momentum is {self.momentum}: pass a number of at least 0 and below 1")
+        if self.context is not None and self.context < 2:
+            raise DmxError(f"context is {self.context}: a window needs 2 tokens or more")
+        check_seed(self.seed)
         if not 0 <= self.hold <= 1:
             raise DmxError(f"hold is {self.hold}: pass a share of the steps, 0 to 1")
         if self.refine < 0:
@@ -82,6 +93,12 @@ class SearchConfig:
         given = {name: tuple(value) if name == "formats" else value for name, value in settings.items()}
         changed: dict[str, Any] = given
         return dataclasses.replace(self, **changed)
+
+
+def check_seed(seed: int) -> None:
+    """Raises: DmxError for a seed that the generators do not take."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise DmxError(f"seed is {seed}: pass a whole number from 0 to {LARGEST_SEED}")
 
 
 #: The published method (arXiv 2606.04115), without its rotations: a scalar a layer for weights and inputs alike, from offset zero.

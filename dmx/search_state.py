@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from dmx.files import made_folder
 from dmx.secants import Secants
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class SearchState:
         state = cls(folder, key)
         if folder is None:
             return state
-        folder.mkdir(parents=True, exist_ok=True)
+        made_folder(folder)
         try:
             notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
             tensors = load_file(folder / f"{notes['state']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -12,13 +13,17 @@ from typing import Any
 from tqdm import tqdm
 
 from dmx.allocators import METHODS
-from dmx.budget import Budget, Scenario, constraint
+from dmx.budget import Budget, Scenario, check_scenario, constraint
 from dmx.decisions import decision_space
 from dmx.engines import engine
 from dmx.errors import DmxError
+from dmx.files import made_folder
 from dmx.models import load_model
 from dmx.records import DONE, Run, code_sha256, is_done, read_record, record_path, write_record
 from dmx.running import SEARCHES, default_settings, report_tokens, search_tokens
+from dmx.search_config import SearchConfig, check_seed
+from dmx.task_files import read_task
+from dmx.tasks import task_sources
 from mxsim.errors import unknown_name
 from mxsim.files import renamed_when_whole
 from mxsim.version import VERSION
@@ -28,6 +33,8 @@ ALL_METHODS = (*METHODS, *SEARCHES)
 SCORES = {"kl": "kl", "kl_per_bit": "kl", "first_order": "first_order", "fisher": "fisher"}
 #: Methods that draw nothing at random: one seed says all.
 UNSEEDED = ("uniform", "first_last")
+#: Settings of a search that a sweep gives to every method alike.
+OWN_SETTINGS = ("formats", "policy", "tie", "apart", "seed", "context", "tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,14 @@ class Sweep:
                 raise unknown_name("method", method, ALL_METHODS)
         if not self.budgets or not self.methods or not self.seeds:
             raise DmxError("a sweep needs at least one budget, one method and one seed")
+        for setting in self.search:
+            if setting in OWN_SETTINGS:
+                raise DmxError(f"{setting} is a setting of the whole sweep: leave it out of those of the searches (--set)")
+        SearchConfig().with_settings({**self.search, "tokens": self.tokens, "context": self.context, "policy": self.policy})
+        for seed in self.seeds:
+            check_seed(seed)
+        if self.task_limit is not None and self.task_limit < 1:
+            raise DmxError(f"a limit of {self.task_limit} questions leaves none: ask for 1 or more")
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "scenario": self.scenario.to_json()}
@@ -70,6 +85,9 @@ def runs_of(sweep: Sweep) -> list[Run]:
     Raises: DmxError for a budget that no choice meets, before anything is run.
     """
     model = load_model(sweep.model)
+    if sweep.search_text is None and model.source != "embedded":
+        raise DmxError(f"a sweep on {model.name!r} needs text to look at: pass --text FILE; only the embedded model brings its own")
+    tasks = task_sources(sweep.tasks)
     halves = sweep.search_text is not None and sweep.report_text is None
     places: dict[str, str | None] = {
         "model": None if sweep.model is None else str(sweep.model),
@@ -77,24 +95,25 @@ def runs_of(sweep: Sweep) -> list[Run]:
         "report_text": sweep.search_text if halves else sweep.report_text,
     }
     settings: dict[str, Any] = {
-        "context": sweep.context or min(model.context, 512),
+        "context": min(model.context, 512) if sweep.context is None else sweep.context,
         "tokens": sweep.tokens,
         "search_part": "first" if halves else "all",
         "report_part": "second" if halves else "all",
         "report_windows": sweep.report_windows,
-        "tasks": [Path(task).stem if Path(task).exists() else task for task in sweep.tasks],
+        "tasks": {name: None if path is None else _contents(path, sweep.task_limit) for name, path in tasks.items()},
         "task_limit": sweep.task_limit,
         "scenario": sweep.scenario.to_json(),
     }
-    places |= {f"task:{Path(task).stem}": task for task in sweep.tasks if Path(task).exists()}
+    places |= {f"task:{name}": str(path) for name, path in tasks.items() if path is not None}
     space = decision_space(model, sweep.formats, tie=sweep.tie, apart=sweep.apart)
+    check_scenario(sweep.scenario, space, model.shape)
     budgets = [Budget.parse(text, sweep.scenario) for text in sweep.budgets]
     for budget in budgets:
         limit = constraint(budget, space, model.shape)
         if limit.cheapest > limit.limit * (1 + 1e-12):
             raise DmxError(f"budget {budget.text} cannot be met: the reachable range is {limit.cheapest:.6g} to {limit.dearest:.6g}")
     base = {
-        "model": {"name": model.name, "source": model.source, "sha256": model.sha256},
+        "model": {"name": model.name, "source": model.source, "sha256": model.sha256, "config_sha256": model.config_sha256},
         "policy": sweep.policy,
         "code": {"version": VERSION, "sha256": code_sha256()},
     }
@@ -103,8 +122,9 @@ def runs_of(sweep: Sweep) -> list[Run]:
 
     def run(method: str, formats: Sequence[str], budget: Budget | None, seed: int) -> Run:
         own = {"search": default_settings(method) | dict(sweep.search) | {"tokens": sweep.tokens}} if method in SEARCHES else {}
-        for taken in ("formats", "policy", "tie", "apart", "seed", "context"):
-            own.get("search", {}).pop(taken, None)
+        for taken in OWN_SETTINGS:
+            if taken != "tokens":
+                own.get("search", {}).pop(taken, None)
         return Run(
             specification={
                 **base,
@@ -145,7 +165,13 @@ def _scores_first(runs: list[Run]) -> list[Run]:
 
 
 def _named(text: Any) -> dict[str, str]:
-    return {"name": text.name, "sha256": text.sha256}
+    return {"name": text.name, "sha256": text.sha256, "windows_sha256": text.windows_sha256}
+
+
+def _contents(task: Path, limit: int | None) -> str:
+    """SHA-256 of a task's file, once its questions are known to be readable."""
+    read_task(task, limit)
+    return hashlib.sha256(task.read_bytes()).hexdigest()
 
 
 def run_sweep(
@@ -157,8 +183,7 @@ def run_sweep(
         engine_name: "local" or "ray".  address: of a Ray cluster; None starts one here.
     Returns: {"runs", "done_before", "done", "failed", "seconds"}.
     """
-    top = Path(folder)
-    top.mkdir(parents=True, exist_ok=True)
+    top = made_folder(Path(folder))
     started = time.perf_counter()
     runs = runs_of(sweep)
     with renamed_when_whole(top / "sweep.json") as part:

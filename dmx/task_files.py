@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
@@ -62,7 +63,7 @@ def read_task(path: Path, limit: int | None = None) -> list[Item]:
                 parts = [_items(archive.read(name).decode("utf-8"), f"{path.name}/{name}") for name in names]
         else:
             parts = [_items(path.read_text(encoding="utf-8"), path.name)]
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, UnicodeDecodeError) as error:  # RuntimeError: it wants a password
         raise DmxError(f"task file {str(path)!r} cannot be read: {error}") from error
     items = list(islice((item for item in chain.from_iterable(zip_longest(*parts)) if item is not None), limit))
     if not items:
@@ -98,13 +99,13 @@ def _item(record: Any, where: str) -> Item:
 
 
 def _choices(record: dict[str, Any]) -> Item:
-    return multiple_choice(record["query"], [choice.strip() for choice in record["choices"]], _index(record["gold"]))
+    return multiple_choice(record["query"], [choice.strip() for choice in _several(record["choices"])], _index(record["gold"]))
 
 
 def _partial(record: dict[str, Any]) -> Item:
     """WinoGrande's way: the same ending after either context; so length changes nothing."""
     ending = record["continuation"].strip()
-    contexts = [context.rstrip() for context in record["context_options"]]
+    contexts = [context.rstrip() for context in _several(record["context_options"])]
     return Item(
         pairs=tuple((context, f" {ending}") for context in contexts),
         gold=_index(record["gold"]),
@@ -127,6 +128,12 @@ def _last_word(record: dict[str, Any]) -> Item:
     """LAMBADA: the last word, from all that comes before it."""
     context, _, word = record["text"].rstrip().rpartition(" ")
     return Item(pairs=((context, f" {word}"),), gold=0, lengths=(max(1, len(word)),))
+
+
+def _several(value: Any) -> list[str]:
+    if not isinstance(value, list) or len(value) < 2:
+        raise TypeError(f"{value!r} is no list of two choices or more")
+    return value
 
 
 def _index(value: Any) -> int:

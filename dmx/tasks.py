@@ -81,18 +81,9 @@ def score_tasks(
         raise DmxError(f"a limit of {limit} questions leaves none: ask for 1 or more")
     if batch_tokens < 1:
         raise DmxError(f"batch_tokens is {batch_tokens}: a batch needs 1 token or more")
-    local: dict[str, list[Item]] = {}
-    hub: list[str] = []
-    order: list[str] = []
-    for name in names:
-        for key, items in _local(str(name), limit).items() or ((str(name), None),):
-            if key in order:
-                raise DmxError(f"two tasks are called {key!r}: ask for each once, or rename a file")
-            order.append(key)
-            if items is None:
-                hub.append(key)
-            else:
-                local[key] = items
+    sources = task_sources(names)
+    local = {key: _items(key, path, limit) for key, path in sources.items() if path is not None or key in reference.NAMES}
+    hub = [key for key in sources if key not in local]
     scores: dict[str, TaskScore] = {}
     if hub:  # first: a missing harness should not cost a run of the others
         from dmx.lm_eval_tasks import score_harness_tasks
@@ -102,25 +93,45 @@ def score_tasks(
         pairs = [pair for item in items for pair in item.pairs]
         found = loglikelihoods(module, tokenizer, pairs, batch_tokens=batch_tokens, progress=progress, label=key)
         scores[key] = _score(items, found)
-    return {key: scores[key] for key in order}
+    return {key: scores[key] for key in sources}
 
 
-def _local(name: str, limit: int | None) -> dict[str, list[Item]]:
-    """The questions behind a name by task, or nothing where it can only be the harness's."""
-    embedded = reference.NAMES if name == ALL_EMBEDDED else (name,) if name in reference.NAMES else ()
-    if embedded:
-        return {task: [multiple_choice(q.query, q.choices, q.gold) for q in reference.questions(task)[:limit]] for task in embedded}
+def task_sources(names: Sequence[str]) -> dict[str, Path | None]:
+    """The tasks that names stand for: what each is called -> its file of questions; None for those embedded and the harness's.
+
+    Raises: DmxError for a file that is not there, a folder without any, and two tasks of one name.
+    """
+    found: dict[str, Path | None] = {}
+    for name in names:
+        for key, path in _sources(str(name)):
+            if key in found:
+                raise DmxError(f"two tasks are called {key!r}: ask for each once, or rename a file")
+            found[key] = path
+    return found
+
+
+def _sources(name: str) -> list[tuple[str, Path | None]]:
+    if name == ALL_EMBEDDED:
+        return [(task, None) for task in reference.NAMES]
+    if name in reference.NAMES:
+        return [(name, None)]
     path = Path(name)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
         if not files:
             raise DmxError(f"folder {name!r} has no tasks: {' or '.join(_SUFFIXES)} files are expected")
-        return {file.stem: read_task(file, limit) for file in files}
+        return [(file.stem, file) for file in files]
     if path.suffix in _SUFFIXES or ("/" in name and path.suffix not in (".yaml", ".yml")):
         if not path.is_file():
             raise DmxError(f"task file {name!r} does not exist; embedded tasks are {ALL_EMBEDDED} (all), {', '.join(reference.NAMES)}")
-        return {path.stem: read_task(path, limit)}
-    return {}
+        return [(path.stem, path)]
+    return [(name, None)]
+
+
+def _items(key: str, path: Path | None, limit: int | None) -> list[Item]:
+    if path is not None:
+        return read_task(path, limit)
+    return [multiple_choice(q.query, q.choices, q.gold) for q in reference.questions(key)[:limit]]
 
 
 def _score(items: Sequence[Item], found: Sequence[Likelihood]) -> TaskScore:

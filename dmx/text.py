@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from dmx.errors import DmxError
 from dmx.models import LoadedModel
@@ -22,8 +25,16 @@ class TokenText:
 
     def first(self, windows: int | None) -> TokenText:
         """The first windows only; all of them for None."""
+        if windows is not None and windows < 1:
+            raise DmxError(f"{windows} windows of a text leave nothing to look at: take 1 or more")
         cut = self.windows if windows is None else self.windows[:windows]
         return TokenText(name=self.name, sha256=self.sha256, windows=cut)
+
+    @property
+    def windows_sha256(self) -> str:
+        """Of the tokens themselves, which a text, a tokenizer and a length make together."""
+        content = self.windows.contiguous()
+        return hashlib.sha256(f"{tuple(content.shape)}\n".encode() + content.numpy().tobytes()).hexdigest()
 
     @property
     def scored_tokens(self) -> int:
@@ -41,6 +52,13 @@ def read_text(path: str | Path) -> str:
         raise DmxError(f"text {str(path)!r} is not UTF-8: byte {error.start} is not a character") from error
 
 
+def embedded_tokens(module: nn.Module) -> int:
+    """How many tokens a model has an embedding of."""
+    getter: Any = getattr(module, "get_input_embeddings", None)
+    table = getter() if getter is not None else None
+    return int(table.weight.shape[0]) if table is not None else sys.maxsize
+
+
 def tokenize(model: LoadedModel, text: str, *, name: str, context: int | None = None, part: str = "all") -> TokenText:
     """Cut a text into windows of the model's context, without any special tokens.
 
@@ -48,10 +66,13 @@ def tokenize(model: LoadedModel, text: str, *, name: str, context: int | None = 
         can serve a search and its report.
     Raises: DmxError for a text shorter than one window.
     """
-    length = context or model.context
+    length = model.context if context is None else context
     if not 2 <= length <= model.context:
         raise DmxError(f"a window of {length} tokens does not fit {model.name!r}: take 2 to {model.context}")
     ids = model.need_tokenizer()(text, add_special_tokens=False, verbose=False)["input_ids"]
+    largest, known = max(ids, default=0), embedded_tokens(model.module)
+    if largest >= known:
+        raise DmxError(f"the tokenizer of {model.name!r} gives token {largest}, but the model knows {known}: it is another model's")
     count = len(ids) // length
     windows = torch.tensor(ids[: count * length], dtype=torch.int64).view(count, length)
     if part != "all":

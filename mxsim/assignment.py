@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mxsim.errors import MxsimError
+from mxsim.files import renamed_when_whole
 from mxsim.storage_formats import FormatPair
 
 _KEYS = ("layers", "skipped", "policy", "budget", "achieved", "search")
@@ -79,10 +80,11 @@ class Assignment:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write assignment.json; a folder takes a file of that name."""
+        """Write assignment.json, whole or not at all; a folder takes a file of that name."""
         target = Path(path)
         target = target / "assignment.json" if target.is_dir() else target
-        target.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        with renamed_when_whole(target) as part:
+            part.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Assignment:

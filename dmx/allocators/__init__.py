@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dmx.allocators.allocation import METHODS, allocate
+from dmx.allocators.allocation import METHODS, SETTINGS, allocate
 
-__all__ = ["METHODS", "allocate"]
+__all__ = ["METHODS", "SETTINGS", "allocate"]

@@ -14,7 +14,7 @@ from torch import nn
 from dmx.allocators import first_last, first_order, fisher, kl, kl_per_bit, uniform
 from dmx.allocators.problem import Method, Problem, sample_windows
 from dmx.allocators.score_cache import ScoreCache
-from dmx.budget import Budget, Scenario, achieved, constraints
+from dmx.budget import Budget, Scenario, achieved, check_scenario, constraints
 from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.models import LoadedModel, load_model
@@ -96,6 +96,7 @@ def allocate(
     ]
     space = decision_space(loaded, formats, tie=tie, apart=apart, only=only, skip=skip)
     limits = constraints(budgets, space, loaded.shape)
+    check_scenario(_scenario(budgets), space, loaded.shape)
     drawn: list[TokenText] = []
 
     def search_text() -> TokenText:
@@ -155,7 +156,7 @@ def _scenario(budgets: Sequence[Budget]) -> Scenario:
 
 
 def _read(model: LoadedModel, text: str | Path | None, part: str, context: int | None) -> TokenText:
-    window = context or min(model.context, LONGEST_SCORED_WINDOW)
+    window = min(model.context, LONGEST_SCORED_WINDOW) if context is None else context
     if text is not None:
         return tokenize(model, read_text(text), name=Path(text).name, context=window, part=part)
     if model.source != "embedded":

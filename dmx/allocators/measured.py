@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +22,9 @@ def cached_scores(problem: Problem, kind: str, settings: dict[str, Any], compute
         "kind": kind,
         "settings": settings,
         "model": problem.model.sha256,
+        "config": problem.model.config_sha256,
         "device": problem.model.device.type,
-        "tokens": hashlib.sha256(text.windows.contiguous().numpy().tobytes()).hexdigest(),
-        "window": int(text.windows.shape[1]),
+        "tokens": text.windows_sha256,
         "policy": problem.policy,
         "pairs": [str(pair) for pair in space.pairs],
         "decisions": {decision.name: list(decision.layers) for decision in space.decisions},

@@ -13,7 +13,9 @@ import torch
 from dmx.allocators.score_cache import ScoreCache
 from dmx.budget import Constraint
 from dmx.decisions import DecisionSpace
+from dmx.errors import DmxError
 from dmx.models import LoadedModel
+from dmx.search_config import check_seed
 from dmx.text import TokenText
 
 Choice = npt.NDArray[np.int64]  #: (decisions,) indices of pairs
@@ -58,6 +60,9 @@ Method = Callable[[Problem], Allocation]
 
 def sample_windows(text: TokenText, tokens: int, seed: int) -> TokenText:
     """Windows of about so many tokens together, drawn by the seed and kept in their order; all of them where there are no more."""
+    if tokens < 1:
+        raise DmxError(f"scores on {tokens} tokens: pass a whole number of at least 1")
+    check_seed(seed)
     wanted = max(1, tokens // text.windows.shape[1])
     if wanted >= len(text.windows):
         return text

@@ -59,8 +59,11 @@ def command(
     """Choose each layer's formats by a published method: the baselines of the search."""
     from dmx.allocators import allocate
     from dmx.cli.allocation_table import assignment_table
+    from dmx.files import made_folder
     from dmx.models import load_model
 
+    settings = settings_of(method, setting or [])
+    made_folder(output)
     assignment = allocate(
         load_model(model, device=on),
         method,
@@ -81,22 +84,26 @@ def command(
         bits_weighting=bits_weighting,
         cache=cache or output / "cache",
         progress=True,
-        **settings_of(setting or []),
+        **settings,
     )
-    output.mkdir(parents=True, exist_ok=True)
     assignment.save(output)
     print(json.dumps(assignment.to_json(), indent=1) if as_json else assignment_table(assignment))
     print(f"written to {output / 'assignment.json'}", file=sys.stderr)
 
 
-def settings_of(words: list[str]) -> dict[str, Any]:
-    """NAME=VALUE words. Raises: DmxError for another form."""
+def settings_of(method: str, words: list[str]) -> dict[str, Any]:
+    """NAME=VALUE words. Raises: DmxError for another form, UnknownNameError for what is no setting of the method."""
+    from dmx.allocators import METHODS, SETTINGS
     from dmx.errors import DmxError
+    from mxsim.errors import unknown_name
 
+    known = SETTINGS.get(method, {})
     found = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise DmxError(f"--set {word!r} is not NAME=VALUE, such as point=middle")
+        if method in METHODS and name not in known:
+            raise unknown_name(f"setting of {method}", name, known or ("none",))
         found[name] = value
     return found

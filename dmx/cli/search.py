@@ -60,6 +60,7 @@ def command(
     """Search each layer's formats under a budget."""
     from dmx.budget import Budget
     from dmx.cli.allocation_table import assignment_table
+    from dmx.errors import DmxError
     from dmx.models import load_model
     from dmx.search import search
     from dmx.search_config import parse_settings
@@ -70,12 +71,15 @@ def command(
         "context": window,
         "steps": steps,
         "apart": apart,
-        "policy": policy,
-        "tie": tie,
-        "seed": seed,
+        "policy": policy if policy != "ocp" else None,
+        "tie": tie or None,
+        "seed": seed or None,
+        "formats": options.format_names(formats) if formats is not None else None,
     }
-    if formats is not None:
-        given["formats"] = options.format_names(formats)
+    settings = parse_settings(setting or [])
+    for name in settings:
+        if given.get(name) is not None:
+            raise DmxError(f"{name} is given twice, by --set and by an option of its own: leave one out")
     assignment = search(
         load_model(model, device=on),
         [Budget.parse(one, where, bits_scales=bits_scales, bits_weighting=bits_weighting) for one in budget],
@@ -88,7 +92,7 @@ def command(
         folder=output,
         progress=True,
         **{name: value for name, value in given.items() if value is not None},
-        **parse_settings(setting or []),
+        **settings,
     )
     print(json.dumps(assignment.to_json(), indent=1) if as_json else assignment_table(assignment))
     print(f"written to {output / 'assignment.json'}", file=sys.stderr)

@@ -63,7 +63,7 @@ def command(
         model=model,
         budgets=words(budgets),
         methods=words(methods),
-        seeds=tuple(int(seed) for seed in words(seeds)),
+        seeds=numbers(seeds),
         formats=options.format_names(formats),
         policy=policy,
         tie=tie,
@@ -87,6 +87,16 @@ def command(
     print(f"records are in {output / 'records'}", file=sys.stderr)
     if done["failed"]:
         raise typer.Exit(1)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers between the commas. Raises: DmxError."""
+    from dmx.errors import DmxError
+
+    try:
+        return tuple(int(word) for word in words(text))
+    except ValueError:
+        raise DmxError(f"seeds {text!r} are not whole numbers with commas between, such as 0,1,2") from None
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,33 @@ class LocalEngine:
         self.workers = workers
 
     def do(self, runs: Sequence[Run], folder: Path, *, progress: bool = False) -> Iterator[tuple[Run, dict[str, Any]]]:
-        if self.workers == 1 or len(runs) < 2:
-            from dmx.running import record_of
+        from dmx.running import failed_record, record_of
 
+        if self.workers == 1 or len(runs) < 2:
             for run in runs:
                 yield run, record_of(run, folder, progress=progress)
             return
-        threads = max(1, (os.cpu_count() or 1) // self.workers)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_share_threads, initargs=(threads,)) as pool:
-            waiting: dict[Future[dict[str, Any]], Run] = {pool.submit(_work, run.to_json(), str(folder)): run for run in runs}
-            while waiting:
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    run = waiting.pop(future)
+        left = list(runs)
+        while left:
+            for run, record in _until_one_dies(left, folder, self.workers):
+                left.remove(run)
+                yield run, record
+            for run in left[: self.workers]:  # begun in their order, so one of these it was: alone, each tells
+                alone = next((record for _, record in _until_one_dies([run], folder, 1)), None)
+                left.remove(run)
+                yield run, alone or failed_record(run, DmxError("its process died, as it does where memory runs out"))
+
+
+def _until_one_dies(runs: Sequence[Run], folder: Path, workers: int) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """All runs, or those that were done when a process died and took the others with it."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_share_threads, initargs=(threads,)) as pool:
+        waiting: dict[Future[dict[str, Any]], Run] = {pool.submit(_work, run.to_json(), str(folder)): run for run in runs}
+        while waiting:
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                run = waiting.pop(future)
+                if not isinstance(future.exception(), BrokenProcessPool):
                     yield run, future.result()
 
 

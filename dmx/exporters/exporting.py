@@ -23,7 +23,7 @@ from dmx.errors import DmxError
 from dmx.exporters.layer import Layer
 from dmx.exporters.target import TARGETS, Target
 from dmx.models import LoadedModel, load_model
-from dmx.quantised_linear import check_fits
+from dmx.quantised_linear import read_assignment
 from mxsim.assignment import Assignment
 from mxsim.checkpoints.folder import CONFIG, INDEX, WEIGHTS
 from mxsim.checkpoints.reader import CONFIG_HASH, config_hash, open_checkpoint
@@ -77,10 +77,9 @@ def export(
     Raises: DmxError, before anything is written, where the target cannot hold the assignment: the layers are named.
     """
     loaded = load_model(model)
-    chosen = assignment if isinstance(assignment, Assignment) else Assignment.load(assignment)
+    chosen = read_assignment(loaded, assignment)
     if target not in TARGETS:
         raise DmxError(f"unknown export target {target!r}: known are {', '.join(TARGETS)}")
-    check_fits(loaded, chosen)
     layers = _layers(loaded, chosen, target)
     if golden:
         _check_golden(layers, unit)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from safetensors.torch import load_file, save_file  # noqa: E402
+
 from dmx.errors import DmxError  # noqa: E402
+from dmx.exporters import export  # noqa: E402
 from dmx.models import LoadedModel, content_hash, load_model, searched_linears, select  # noqa: E402
+from mxsim.assignment import Assignment  # noqa: E402
 from tests.dmx.small_models import random_model  # noqa: E402
 
 
@@ -61,6 +67,67 @@ def test_weights_in_pickle_alone_are_refused(llama_folder: Path, tmp_path: Path)
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(DmxError, match="cannot be loaded"):
         load_model(folder)
+
+
+def without_a_tensor(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def with_a_tensor_of_another_shape(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"] = torch.zeros(3, 3)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def cut_short(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def with_a_broken_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without_a_tensor, r"lacks 1 tensors, such as 'model\.layers\.1\.mlp\.down_proj\.weight'"),
+        (with_a_tensor_of_another_shape, "cannot be loaded"),
+        (cut_short, "cannot be loaded"),
+        (with_a_broken_tokenizer, "tokenizer of model 'damaged' cannot be read"),
+    ],
+)
+def test_damaged_folders_are_refused(llama_folder: Path, tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(llama_folder, folder)
+    damage(folder)
+    with pytest.raises(DmxError, match=message):
+        load_model(folder)
+
+
+def test_our_own_export_is_no_float_model(llama_folder: Path, tmp_path: Path) -> None:
+    assignment = Assignment.uniform(load_model(llama_folder).linears, "mxfp8_e4m3")
+    exported = export(llama_folder, assignment, "mxsim", tmp_path / "exported")
+    with pytest.raises(DmxError, match=r"lacks 14 tensors.*quantised checkpoint"):
+        load_model(exported)
+
+
+def test_a_device_that_is_not_there_is_refused(llama_folder: Path) -> None:
+    with pytest.raises(DmxError, match="nothing can run on 'tpu9' here"):
+        load_model(llama_folder, device="tpu9")
+
+
+def test_a_configuration_that_computes_something_else_has_another_hash(llama_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(llama_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    for changed, same in (({"transformers_version": "0"}, True), ({"rms_norm_eps": 0.1}, False)):
+        (folder / "config.json").write_text(json.dumps(config | changed))
+        loaded, before = load_model(folder), load_model(llama_folder)
+        assert loaded.sha256 == before.sha256
+        assert (loaded.config_sha256 == before.config_sha256) is same
 
 
 @pytest.mark.parametrize("name", ["no-such-folder", "./no/such", "a/b/c"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -10,7 +12,7 @@ pytest.importorskip("transformers")
 from dmx.errors import DmxError  # noqa: E402
 from dmx.evaluation import logits_of  # noqa: E402
 from dmx.models import LoadedModel, content_hash  # noqa: E402
-from dmx.quantised_linear import apply  # noqa: E402
+from dmx.quantised_linear import apply, read_assignment  # noqa: E402
 from dmx.quantisers import fake_quantize  # noqa: E402
 from mxsim.assignment import Assignment  # noqa: E402
 
@@ -52,3 +54,27 @@ def test_weights_are_quantised_from_their_stored_dtype(qwen: LoadedModel) -> Non
 def test_an_assignment_for_another_model_is_refused(llama: LoadedModel) -> None:
     with pytest.raises(DmxError, match="made for another model"):
         apply(llama, Assignment.uniform(["transformer.h.0.fc1"], "mxfp4_e2m1"))
+
+
+def test_a_file_of_another_model_is_refused(llama: LoadedModel, tmp_path: Path) -> None:
+    names = list(llama.linears)
+    whole = Assignment.uniform(names, "mxfp8_e4m3")
+    part = {name: whole.layers[name] for name in names[:3]}
+    told = {"model": {"name": "its sister", "sha256": "0" * 64}}
+    refused = (
+        (Assignment(layers=part), r"says nothing of 11 linears.*made for another model"),
+        (Assignment(layers=whole.layers, search=told), "made for 'its sister' with other weights"),
+    )
+    for assignment, message in refused:
+        assignment.save(tmp_path)
+        with pytest.raises(DmxError, match=message):
+            read_assignment(llama, tmp_path)
+    taken = (
+        Assignment(layers=part, skipped=tuple(names[3:])),
+        Assignment(layers=whole.layers, search={"model": {"name": "another folder", "sha256": llama.sha256}}),
+    )
+    for assignment in taken:
+        assignment.save(tmp_path)
+        assert read_assignment(llama, tmp_path) == assignment
+    live = Assignment(layers=part)
+    assert read_assignment(llama, live) is live

@@ -16,10 +16,12 @@ import pytest
 pytest.importorskip("transformers")
 
 from dmx import running
+from dmx.budget import Scenario
 from dmx.errors import DmxError
 from dmx.records import Run
 from dmx.sweep import Sweep, records_of, run_sweep, runs_of
 from mxsim.errors import MxsimError
+from mxsim.workload import Phase
 from tests.dmx.small_sweeps import RUNS, small_sweep
 
 ROOT = Path(__file__).parent.parent.parent
@@ -165,4 +167,40 @@ def test_bad_sweeps_are_refused_before_anything_runs(llama_folder: Path, text_fi
         small_sweep(llama_folder, text_file, methods=("kll",))
     with pytest.raises(DmxError, match="at least one budget"):
         small_sweep(llama_folder, text_file, budgets=())
+    with pytest.raises(DmxError, match="seed is a setting of the whole sweep"):
+        small_sweep(llama_folder, text_file, search={"seed": 7})
+    with pytest.raises(DmxError, match="seed is -1"):
+        small_sweep(llama_folder, text_file, seeds=(-1,))
+    with pytest.raises(DmxError, match="limit of 0 questions"):
+        small_sweep(llama_folder, text_file, task_limit=0)
+    with pytest.raises(DmxError, match="strength is nan"):
+        small_sweep(llama_folder, text_file, search={"strength": float("nan")})
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"search_text": None}, "needs text to look at"),
+        ({"report_windows": 0}, "0 windows"),
+        ({"tasks": (str(tmp_path / "none.jsonl"),)}, "does not exist"),
+        ({"scenario": Scenario(device="b200", phases=((Phase(kind="decode", context=99999), 1.0),))}, "99999"),
+        ({"scenario": Scenario(device="b200", assume=("foo",))}, "foo"),
+        ({"policy": "nosuch"}, "nosuch"),
+    ]
+    for changed, message in bad:
+        with pytest.raises((DmxError, MxsimError), match=message):
+            run_sweep(small_sweep(llama_folder, text_file, **changed), tmp_path / "out", progress=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DmxError, match="results cannot go to"):
+        run_sweep(small_sweep(llama_folder, text_file), tmp_path / "file", progress=False)
     assert counted == []
+
+
+def test_tasks_are_named_by_their_files_and_known_by_their_content(llama_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    question = {"query": "w1 w2", "choices": ["w3", "w4"], "gold": 1}
+    task = tmp_path / "pairs.jsonl"
+    task.write_text(json.dumps(question) + "\n")
+    asked: dict[str, Any] = {"tasks": (str(task),), "methods": ("uniform",), "budgets": ("bits=5",)}
+    sweep = small_sweep(llama_folder, text_file, **asked)
+    run_sweep(sweep, tmp_path / "out", progress=False)
+    found = records_of(sweep, tmp_path / "out")
+    assert [record["status"] for record in found] == ["done"] * 4
+    assert all(record["quality"]["tasks"]["pairs"]["questions"] == 1 for record in found)
+    task.write_text(2 * (json.dumps(question) + "\n"))
+    assert not {run.key for run in runs_of(sweep)} & {record["key"] for record in found}

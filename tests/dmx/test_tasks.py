@@ -176,6 +176,9 @@ def test_a_folder_holds_one_task_a_file(tmp_path: Path) -> None:
         ('{"query": "?", "choices": ["a", "b"], "gold": 2}', r"line 2: gold is 2.* 2 choices"),
         ('{"query": "?", "choices": ["a", "b"], "gold": "1"}', r"line 2.*'1', not a whole number"),
         ('{"query": 1, "choices": ["a", "b"], "gold": 1}', r"line 2: the values"),
+        ('{"query": "?", "choices": "ab", "gold": 1}', r"line 2.*'ab' is no list"),
+        ('{"query": "?", "choices": ["a"], "gold": 0}', r"line 2.*no list of two choices"),
+        ('{"context_options": "ab", "continuation": "c", "gold": 1}', r"line 2.*'ab' is no list"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:

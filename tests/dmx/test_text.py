@@ -11,9 +11,9 @@ pytest.importorskip("transformers")
 
 from dmx.allocators.problem import sample_windows  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
-from dmx.models import LoadedModel  # noqa: E402
+from dmx.models import LoadedModel, load_model  # noqa: E402
 from dmx.text import TokenText, read_text, tokenize  # noqa: E402
-from tests.dmx.small_models import random_text  # noqa: E402
+from tests.dmx.small_models import random_model, random_text  # noqa: E402
 
 
 def test_windows_do_not_overlap_and_the_rest_is_dropped(llama: LoadedModel) -> None:
@@ -36,6 +36,14 @@ def test_bad_text_is_refused(llama: LoadedModel, tmp_path: Path) -> None:
         tokenize(llama, random_text(5), name="a")
     with pytest.raises(DmxError, match="does not fit"):
         tokenize(llama, random_text(), name="a", context=33)
+    with pytest.raises(DmxError, match="window of 0 tokens does not fit"):
+        tokenize(llama, random_text(), name="a", context=0)
+    with pytest.raises(DmxError, match="0 windows"):
+        tokenize(llama, random_text(), name="a").first(0)
+    with pytest.raises(DmxError, match=r"gives token \d+, but the model knows 8"):
+        tokenize(load_model(random_model("llama", vocab_size=8), tokenizer=llama.tokenizer), random_text(), name="a")
+    with pytest.raises(DmxError, match="scores on 0 tokens"):
+        sample_windows(tokenize(llama, random_text(), name="a"), 0, 0)
     with pytest.raises(DmxError, match="none of all, first, second"):
         tokenize(llama, random_text(), name="a", part="third")
     with pytest.raises(DmxError, match="cannot be read"):

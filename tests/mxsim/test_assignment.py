@@ -80,3 +80,19 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
 def test_bad_pairs_are_refused(text: str) -> None:
     with pytest.raises(MxsimError, match="is not WEIGHT or WEIGHT:ACTIVATION"):
         FormatPair.parse(text)
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assignment = Assignment.uniform(["a"], "mxfp8_e4m3")
+    assignment.save(tmp_path)
+    before = (tmp_path / "assignment.json").read_bytes()
+
+    def half(path: Path, text: str, **_: Any) -> None:
+        path.write_bytes(text.encode()[: len(text) // 2])
+        raise OSError("File too large")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="too large"):
+        assignment.save(tmp_path)
+    assert (tmp_path / "assignment.json").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +25,34 @@ def test_two_workers_give_the_records_of_one(llama_folder: Path, text_file: Path
     told = run_sweep(sweep, tmp_path / "two", workers=2, progress=False)
     assert told["done"] == RUNS
     assert results(tmp_path / "one") == results(tmp_path / "two")
+
+
+def test_a_process_that_dies_takes_no_other_run_with_it(
+    llama_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = tmp_path / "deaths"
+    deaths.mkdir()
+    sweep = small_sweep(llama_folder, text_file, methods=("uniform",))
+    for name, wanted in (("once", 0), ("always", 1)):
+        monkeypatch.setenv("DIES", name)
+        monkeypatch.setattr("dmx.engines.local._work", dying)
+        monkeypatch.setenv("DEATHS", str(deaths))
+        told = run_sweep(sweep, tmp_path / name, workers=2, progress=False)
+        assert (told["done"], len(told["failed"])) == (told["runs"] - wanted, wanted)
+        assert all("uniform bits=6 seed 0: its process died" in failure for failure in told["failed"])
+
+
+def dying(run: dict[str, Any], folder: str) -> dict[str, Any]:
+    """A worker that is killed in the midst of a run: the first time only, or whenever it comes to it."""
+    from dmx.engines import local
+
+    asked = run["specification"]
+    here = Path(os.environ["DEATHS"]) / "died"
+    fatal = asked["method"] == "uniform" and asked["budget"] and asked["budget"]["text"] == "bits=6"
+    if fatal and (os.environ["DIES"] == "always" or not here.exists()):
+        here.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return local._work(run, folder)
 
 
 def test_no_worker_and_unknown_engines_are_refused() -> None:
