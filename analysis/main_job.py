@@ -114,7 +114,7 @@ def export_one(
     folder = top / "checkpoint"
     if (folder / MARK).is_file():
         shutil.rmtree(folder)
-    export(asked.model, Assignment.from_json(record["assignment"]), wanted.target, folder, golden=wanted.golden, unit=wanted.unit)
+    export(asked.model, Assignment.from_json(record["assignment"]), wanted.target, folder, golden=wanted.golden, unit=wanted.unit if wanted.golden else None)
     reference = Path(asked.model) if asked.model is not None and Path(asked.model).is_dir() else None
     report = validate(folder, reference)
     proven = sum(verdict.status == "proven" for verdict in report.tensors)

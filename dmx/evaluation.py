@@ -58,6 +58,8 @@ def evaluate(
     chosen = None if assignment is None else read_assignment(loaded, assignment)
     tokens = text if isinstance(text, TokenText) else report_text(loaded, text, part=part, context=context)
     tokens = tokens.first(windows)
+    if promote_every is not None and unit is None:
+        raise DmxError("promote_every says how a unit adds up: pass a unit with it")
     if unit is not None and chosen is None:
         raise DmxError("a unit computes assigned linears: pass an assignment with it")
     with ExitStack() as stack:

@@ -64,6 +64,9 @@ def section(results: Results, name: str) -> str:
         f"report text {texts['report']['name']} ({first.quality['tokens']} tokens scored). "
         f"{'Command' if len(asked) == 1 else 'Commands'}:\n\n{chr(10).join(['```', *asked, '```'])}\n"
     )
+    scored_by = sorted({r.environment["scored_by"] for r in records if "scored_by" in r.environment})
+    if scored_by:
+        lines.append(f"What they found was then scored on the whole report text by {' and '.join(f'`{c}`' for c in scored_by)}.\n")
     lines.append(f"Versions of the code, by its hash: {versions(records)}.\n")
     unlimited = {(r.method, *r.specification["formats"]): r for r in records if not budget_of(r)}  # once, whatever seeds were swept after
     references = sorted(unlimited.values(), key=lambda r: -(r.achieved["bits"] or 0))

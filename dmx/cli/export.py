@@ -19,7 +19,9 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write; it must not exist, or be empty.")],
     model: Annotated[str | None, typer.Argument(help="A folder or a hub name; the embedded model if not said.")] = None,
     golden: Annotated[int, typer.Option(min=0, help="Input rows a layer whose exact outputs are written beside.")] = 0,
-    unit: Annotated[str, typer.Option(help="The unit that golden outputs come from: `mxsim units`.")] = "nvidia_blackwell",
+    unit: Annotated[
+        str | None, typer.Option(help="The unit that golden outputs come from: `mxsim units`. [default: nvidia_blackwell]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the golden inputs.")] = 0,
 ) -> None:
     """Write a checkpoint with a manifest; what the target cannot hold is refused before anything is written."""

@@ -41,6 +41,7 @@ from mxsim.version import VERSION
 
 SHARD_BYTES = 5_000_000_000  #: of tensors in a file, as transformers splits them
 AHEAD = 3  #: tensors converted before they are written
+GOLDEN_UNIT = "nvidia_blackwell"  #: computes golden outputs where no other is asked for
 MOST_NAMED = 20  #: layers named in a refusal
 DTYPES = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(ml_dtypes.bfloat16), torch.float16: np.dtype(np.float16)}
 
@@ -57,7 +58,7 @@ def export(
     folder: str | Path,
     *,
     golden: int = 0,
-    unit: str = "nvidia_blackwell",
+    unit: str | None = None,
     seed: int = 0,
     shard_bytes: int = SHARD_BYTES,
     advance: Advance = lambda count: None,
@@ -70,7 +71,7 @@ def export(
         target: a name of TARGETS: compressed-tensors, quark or mxsim.
         folder: must not exist, or be empty. It is written beside and renamed when whole.
         golden: for each quantised linear, this many rows of inputs (standard normal, rounded to bfloat16, from `seed`) with the exact
-            outputs of `unit`, in golden.safetensors.
+            outputs of `unit`, GOLDEN_UNIT when None, in golden.safetensors.
         shard_bytes: largest size of a file's tensors; a larger tensor has a file of its own.
         advance: told the bytes of float weights done, as they are.
     Returns: the folder.
@@ -82,7 +83,9 @@ def export(
         raise DmxError(f"unknown export target {target!r}: known are {', '.join(TARGETS)}")
     layers = _layers(loaded, chosen, target)
     if golden:
-        _check_golden(layers, unit)
+        _check_golden(layers, unit or GOLDEN_UNIT)
+    elif unit is not None:
+        raise DmxError(f"unit {unit!r} computes golden outputs, and none are asked for: pass golden, how many rows, with it")
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise DmxError(f"{place} exists and is not empty: name a new folder")
@@ -91,7 +94,7 @@ def export(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        _write(loaded, chosen, layers, TARGETS[target], temporary, golden, unit, seed, shard_bytes, advance)
+        _write(loaded, chosen, layers, TARGETS[target], temporary, golden, unit or GOLDEN_UNIT, seed, shard_bytes, advance)
         if place.exists():
             place.rmdir()
         os.replace(temporary, place)

@@ -50,5 +50,7 @@ def test_an_assignment(llama: LoadedModel, text: TokenText, tmp_path: Path) -> N
 def test_bad_input_is_refused(llama: LoadedModel, text: TokenText) -> None:
     with pytest.raises(DmxError, match="pass an assignment"):
         evaluate(llama, text=text, unit="mx_exact")
+    with pytest.raises(DmxError, match="pass a unit with it"):
+        evaluate(llama, text=text, promote_every=64)
     with pytest.raises(DmxError, match="only the embedded model brings its own"):
         evaluate(llama)

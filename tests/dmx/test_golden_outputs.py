@@ -85,5 +85,7 @@ def test_an_unknown_unit_is_refused_before_anything_is_written(model: LoadedMode
     assert not list(tmp_path.iterdir())
 
 
-def test_without_golden_outputs_the_unit_does_not_matter(model: LoadedModel, tmp_path: Path) -> None:
-    assert export(model, assigned(model, "mxint8"), "mxsim", tmp_path / "out", unit="nvidia_blackwell").is_dir()
+def test_without_golden_outputs_no_unit_is_looked_at_and_none_may_be_asked_for(model: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(DmxError, match="'mx_exact' computes golden outputs, and none are asked for"):
+        export(model, assigned(model, "mxint8"), "mxsim", tmp_path / "out", unit="mx_exact")
+    assert export(model, assigned(model, "mxint8"), "mxsim", tmp_path / "out").is_dir()
