@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,11 +109,13 @@ def export_one(
         say(f"  no run of {wanted.method} finished: nothing to export")
         return None, None
     record = min(found, key=lambda r: _distance(r, wanted.bits))
-    (top / "assignment.json").write_text(json.dumps(record["assignment"], indent=1) + "\n", encoding="utf-8")
+    assignment = Assignment.from_json(record["assignment"])
+    assignment.save(top)
     folder = top / "checkpoint"
     if (folder / MARK).is_file():
         shutil.rmtree(folder)
-    export(asked.model, Assignment.from_json(record["assignment"]), wanted.target, folder, golden=wanted.golden, unit=wanted.unit if wanted.golden else None)
+    unit = wanted.unit if wanted.golden else None
+    export(asked.model, assignment, wanted.target, folder, golden=wanted.golden, unit=unit)
     reference = Path(asked.model) if asked.model is not None and Path(asked.model).is_dir() else None
     report = validate(folder, reference)
     proven = sum(verdict.status == "proven" for verdict in report.tensors)
