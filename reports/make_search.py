@@ -35,9 +35,9 @@ specification, hashes, versions and the command it came from; the commands shown
 Perplexity: non-overlapping windows, no special tokens, the first token of each window not scored. Every method has the same model, search
 text, number of tokens (but where the commands tell another), choices (weight and input formats apart, except where said) and budget, an
 upper bound that none exceeds. Median over seeds, the range in brackets where there are several: a seed draws a baseline's windows from
-the text, and dMX's batches from windows that are evenly spread over it. `dmx` minimises KL to the float model and, of what next-token loss says
-beyond it, the share that is more than chance on the search text; `dmx_kl` (`--preset kl`) KL alone. `first_order` is
-AutoScheme's form, `fisher` ModelOpt's, `kl` the paper's baseline; `dmx_paper`, no baseline here, is the published method without rotations.
+the text, and dMX's batches from windows that are evenly spread over it. `dmx` minimises KL to the float model and, of what next-token loss
+says beyond it, the share that is more than chance on the search text; `dmx_kl` (`--preset kl`) KL alone. `first_order` is AutoScheme's
+form, `fisher` ModelOpt's, `kl` the paper's baseline; `dmx_paper`, no baseline here, is the published method without rotations.
 """
 #: Written by hand at the end of the report, and kept.
 BY_HAND = "## What is not here"
