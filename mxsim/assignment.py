@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mxsim.errors import MxsimError
-from mxsim.files import renamed_when_whole
 from mxsim.storage_formats import FormatPair
 
 _KEYS = ("layers", "skipped", "policy", "budget", "achieved", "search")
@@ -81,6 +80,8 @@ class Assignment:
 
     def save(self, path: str | Path) -> None:
         """Write assignment.json, whole or not at all; a folder takes a file of that name."""
+        from mxsim.files import renamed_when_whole  # brings numpy, which reading one and its costs do without
+
         target = Path(path)
         target = target / "assignment.json" if target.is_dir() else target
         with renamed_when_whole(target) as part:
