@@ -121,10 +121,8 @@ def runs_of(sweep: Sweep) -> list[Run]:
     texts = {"search": _named(search_tokens(probe)), "report": _named(report_tokens(probe))}
 
     def run(method: str, formats: Sequence[str], budget: Budget | None, seed: int) -> Run:
-        own = {"search": default_settings(method) | dict(sweep.search) | {"tokens": sweep.tokens}} if method in SEARCHES else {}
-        for taken in OWN_SETTINGS:
-            if taken != "tokens":
-                own.get("search", {}).pop(taken, None)
+        chosen = default_settings(method) | sweep.search
+        own = {name: value for name, value in chosen.items() if name not in OWN_SETTINGS} | {"tokens": sweep.tokens}
         return Run(
             specification={
                 **base,
@@ -135,7 +133,7 @@ def runs_of(sweep: Sweep) -> list[Run]:
                 "budget": budget.to_json() if budget else None,
                 "seed": seed,
                 "text": texts,
-                "settings": {**settings, **own},
+                "settings": {**settings, "search": own} if method in SEARCHES else settings,
             },
             places=places,
         )

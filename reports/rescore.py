@@ -1,4 +1,4 @@
-"""`python -m reports.rescore SWEEP -o FOLDER [MODEL --text FILE ...]`: a sweep's assignments, scored again on the whole of the report text.
+"""`python -m reports.rescore SWEEP -o FOLDER [--model MODEL --text FILE]`: a sweep's assignments scored again on all of the report text.
 
 What was searched stands; perplexity and KL are measured anew, of equal assignments once. The records are those that the sweep would have
 written with every window of the report text, and are named so.

@@ -103,7 +103,7 @@ def settings_of(method: str, words: list[str]) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise DmxError(f"--set {word!r} is not NAME=VALUE, such as point=middle")
-        if method in METHODS and name not in known:
+        if method in METHODS and name not in known:  # here, where it cannot be taken for a parameter of allocate itself
             raise unknown_name(f"setting of {method}", name, known or ("none",))
         found[name] = value
     return found

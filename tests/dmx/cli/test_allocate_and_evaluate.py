@@ -58,6 +58,8 @@ def test_allocate_writes_what_evaluate_reads(
         (("allocate", "MODEL", "--budget", "bits=5", "--only", "nothing", "-o", "OUT"), "matches none"),
         (("allocate", "MODEL", "--budget", "bits=5", "--set", "point", "-o", "OUT"), "NAME=VALUE"),
         (("allocate", "MODEL", "--budget", "bits=5", "--scenario", "decode:1:16", "--batch", "2", "-o", "OUT"), "leave out --phase"),
+        (("allocate", "MODEL", "--budget", "bits=5", "--text", "TEXT", "-o", "TEXT"), "results cannot go to"),
+        (("search", "MODEL", "--budget", "bits=5", "--text", "TEXT", "-o", "TEXT"), "results cannot go to"),
         (("allocate", "MODEL", "--budget", "bits=5", "--set", "budget=7", "-o", "OUT"), "budget"),
         (("allocate", "MODEL", "--budget", "bits=5", "--assume", "foo", "--device", "b200", "-o", "OUT"), "foo"),
         (("search", "MODEL", "--budget", "bits=5", "--seed", "1", "--set", "seed=2", "-o", "OUT"), "seed is given twice"),
@@ -75,11 +77,12 @@ def test_bad_input_is_a_line_and_exit_status_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     llama_folder: Path,
+    text_file: Path,
     tmp_path: Path,
     arguments: tuple[str, ...],
     message: str,
 ) -> None:
-    places = {"MODEL": str(llama_folder), "OUT": str(tmp_path / "out")}
+    places = {"MODEL": str(llama_folder), "TEXT": str(text_file), "OUT": str(tmp_path / "out")}
     assert run(monkeypatch, *(places.get(word, word) for word in arguments)) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
