@@ -5,29 +5,24 @@ from __future__ import annotations
 from tqdm import tqdm
 
 import dmx
-from analysis.records import read_results
 from dmx.evaluation import report_text
 from mxsim.assignment import Assignment
-from reports.arguments import sweep_parser
+from reports.arguments import add_budgets, found_by_dmx, sweep_parser
 from reports.tables import write_table
 
 UNITS = ("nvidia_blackwell", "mx_fp32_chain")
 TOKENS = 16384
-METHOD = "dmx"
 
 
 def main() -> None:
     parser = sweep_parser(__doc__)
-    parser.add_argument("--budgets", help="with commas between; left out, all of the sweep's")
+    add_budgets(parser)
     asked = parser.parse_args()
     model = dmx.load_model(asked.model)
     text = report_text(model, asked.text, part=asked.part, context=asked.window)
     text = text.first(max(1, TOKENS // text.windows.shape[1]))
-    records = [r for r in read_results(asked.sweep).records if r.method == METHOD and r.specification["seed"] == 0]
-    if asked.budgets:
-        records = [r for r in records if r.specification["budget"]["text"] in asked.budgets.split(",")]
     rows = []
-    for record in tqdm(sorted(records, key=lambda r: r.achieved["bits"] or 0), desc="assignments", unit="assignment"):
+    for record in tqdm(found_by_dmx(asked.sweep, asked.budgets), desc="assignments", unit="assignment"):
         assignment = Assignment.from_json(record.assignment)
         cells = []
         for unit in UNITS:

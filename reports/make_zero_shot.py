@@ -9,8 +9,8 @@ from typing import Any
 from tqdm import tqdm
 
 import dmx
-from analysis.records import read_results
 from mxsim.assignment import Assignment
+from reports.arguments import add_budgets, found_by_dmx
 from reports.tables import write_table
 
 UNIFORM = ("mxfp8_e4m3", "mxfp4_e2m1")
@@ -29,15 +29,17 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", required=True)
     parser.add_argument("--limit", type=int, default=500, help="questions of each task")
     parser.add_argument("-o", "--output", required=True, type=Path)
+    add_budgets(parser)
     asked = parser.parse_args()
     model = dmx.load_model(asked.model)
-    records = [r for r in read_results(asked.sweep).records if r.method == "dmx" and r.specification["seed"] == 0]
-    found = {f"dmx, {r.specification['budget']['text']}": Assignment.from_json(r.assignment) for r in records}
+    found = {
+        f"dmx, {r.specification['budget']['text']}": Assignment.from_json(r.assignment) for r in found_by_dmx(asked.sweep, asked.budgets)
+    }
     layers = next(iter(found.values())).layers
     models = {
         "float": None,
         **{f"uniform {name}": Assignment.uniform(layers, name) for name in UNIFORM},
-        **dict(sorted(found.items())),
+        **found,
     }
     rows: list[list[str]] = []
     for name, assignment in tqdm(models.items(), desc="assignments", unit="assignment"):
