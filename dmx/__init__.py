@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dmx.models import LoadedModel as LoadedModel
     from dmx.models import load_model as load_model
     from dmx.quantised_linear import apply as apply
-    from dmx.search import search as search
+    from dmx.searching import search as search
 
 _HOME = {
     "DmxError": "dmx.errors",
@@ -29,7 +29,7 @@ _HOME = {
     "evaluate": "dmx.evaluation",
     "export": "dmx.exporters",
     "load_model": "dmx.models",
-    "search": "dmx.search",
+    "search": "dmx.searching",
 }
 
 __all__ = [*_HOME]

@@ -19,9 +19,9 @@ from dmx.errors import DmxError
 from dmx.evaluation import evaluate
 from dmx.models import LoadedModel, load_model
 from dmx.records import DONE, FAILED, SCHEMA, Run
-from dmx.search import search
 from dmx.search_config import PRESETS
 from dmx.search_state import TRAJECTORY_FILE
+from dmx.searching import search
 from dmx.text import TokenText, read_text, tokenize
 from mxsim.assignment import Assignment
 from mxsim.costing import price_workload

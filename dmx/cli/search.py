@@ -62,8 +62,8 @@ def command(
     from dmx.cli.allocation_table import assignment_table
     from dmx.errors import DmxError
     from dmx.models import load_model
-    from dmx.search import search
     from dmx.search_config import parse_settings
+    from dmx.searching import search
 
     where = options.scenario_of(device, phase, batch, context, scenario, kv_format, assume)
     given: dict[str, Any] = {

@@ -13,7 +13,7 @@ import torch
 from dmx.calibration import Calibration
 from dmx.predictions import Predictions, divergence, likeliest, target
 from dmx.relax import RelaxedModel
-from dmx.search import search
+from dmx.searching import search
 
 if TYPE_CHECKING:
     from dmx.models import LoadedModel

@@ -23,9 +23,9 @@ from dmx.knapsack import best_choice
 from dmx.models import load_model
 from dmx.observed import QuantisedWeights
 from dmx.scores import path_secants
-from dmx.search import TOP, search, search_text
 from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings
 from dmx.search_state import NOTES, SearchState
+from dmx.searching import TOP, search, search_text
 from dmx.secants import Secants
 from mxsim.errors import MxsimError
 
@@ -93,13 +93,13 @@ def test_a_budget_beyond_the_top_gives_the_top(llama: LoadedModel, text: TokenTe
 def test_where_the_top_fits_less_is_taken_only_if_it_measures_better(
     llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dmx.search.Measure.race", lambda *_: (False, 1.0))
+    monkeypatch.setattr("dmx.searching.Measure.race", lambda *_: (False, 1.0))
     found = search(llama, "bits=8.25", text=text, formats=LADDER, **QUICK)
     assert {(pair.weight, pair.activation) for pair in found.layers.values()} == {("mxfp8_e4m3", "mxfp8_e4m3")}
     assert found.search["repair"] == TOP
     assert "exchanges" not in found.search
     assert search(llama, "bits=7", text=text, formats=LADDER, **QUICK).search["repair"] == "knapsack over early and late gradients"
-    monkeypatch.setattr("dmx.search.Measure.race", lambda *_: (True, 1.0))
+    monkeypatch.setattr("dmx.searching.Measure.race", lambda *_: (True, 1.0))
     assert search(llama, "bits=8.25", text=text, formats=LADDER, **QUICK).search["repair"] != TOP
 
 
@@ -163,7 +163,7 @@ def test_an_interrupted_search_gives_the_same_result(
     monkeypatch.setattr(SearchState, "save_training", save_training)
     monkeypatch.setattr(SearchState, "save_measured", save_measured)
     assert (tmp_path / "cut" / NOTES).is_file()
-    monkeypatch.setattr("dmx.search.next_token_share", lambda *_: pytest.fail("looked at the text again"))
+    monkeypatch.setattr("dmx.searching.next_token_share", lambda *_: pytest.fail("looked at the text again"))
     again = search(llama, "bits=6", config=preset, text=text, folder=tmp_path / "cut", **settings)
     assert layers_of(again) == layers_of(whole)
     assert {k: v for k, v in again.search.items() if k != "seconds"} == {k: v for k, v in whole.search.items() if k != "seconds"}
@@ -208,24 +208,24 @@ def test_the_choice_by_curvature_is_taken_where_it_measures_best(
     scores[:, 0] = 2.0
     scores[:3, -1] = 0.0  # the dearest pair for three, else a pair in the middle as far as the budget goes
     by_curvature = best_choice(scores, constraints([Budget.parse("bits=5", Scenario())], space, llama.shape))
-    monkeypatch.setattr("dmx.search.curvature_scores", lambda *_, **__: scores)
-    monkeypatch.setattr("dmx.search.Measure.is_better", lambda _, choice, than, errors: np.array_equal(choice, by_curvature))
+    monkeypatch.setattr("dmx.searching.curvature_scores", lambda *_, **__: scores)
+    monkeypatch.setattr("dmx.searching.Measure.is_better", lambda _, choice, than, errors: np.array_equal(choice, by_curvature))
     quick = {**QUICK, "refine": 0}
     found = search(llama, "bits=5", text=text, **quick)
     assert found.search["repair"] == "knapsack over curvature"
     assert list(found.layers.values()) == list(space.layer_pairs(by_curvature).values())
-    monkeypatch.setattr("dmx.search.curvature_scores", lambda *_, **__: pytest.fail("asked for"))
+    monkeypatch.setattr("dmx.searching.curvature_scores", lambda *_, **__: pytest.fail("asked for"))
     search(llama, "bits=5", text=text, curvature=False, **quick)
 
 
 def test_the_repairs_curvature_is_that_of_the_float_model(llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr("dmx.search.curvature_scores", lambda *given, **more: seen.append(curvature_scores(*given, **more)) or seen[-1])
+    monkeypatch.setattr("dmx.searching.curvature_scores", lambda *given, **more: seen.append(curvature_scores(*given, **more)) or seen[-1])
     search(llama, "bits=5", text=text, formats=LADDER, **QUICK)
     space = decision_space(llama, LADDER)
     alone = curvature_scores(llama, space, QuantisedWeights(llama, space, "ocp"), text, batch_windows=2, progress=False)
     assert np.array_equal(seen[0], alone)
-    monkeypatch.setattr("dmx.search.curvature_scores", lambda *_, **__: np.full_like(alone, np.inf))
+    monkeypatch.setattr("dmx.searching.curvature_scores", lambda *_, **__: np.full_like(alone, np.inf))
     assert search(llama, "bits=5", text=text, formats=LADDER, **QUICK).search["repair"] != "knapsack over curvature"
 
 
@@ -234,12 +234,12 @@ def test_the_loss_is_settled_before_the_scores_that_a_search_starts_from(
 ) -> None:
     shares = []
     secants = path_secants
-    monkeypatch.setattr("dmx.search.path_secants", lambda *given: (shares.append(given[1].share), secants(*given))[1])
-    monkeypatch.setattr("dmx.search.next_token_share", lambda *_: 0.25)
+    monkeypatch.setattr("dmx.searching.path_secants", lambda *given: (shares.append(given[1].share), secants(*given))[1])
+    monkeypatch.setattr("dmx.searching.next_token_share", lambda *_: 0.25)
     assert search(llama, "bits=5", text=text, **QUICK).search["next_token_share"] == 0.25
     assert shares == [1.0, 0.25]
     shares.clear()
-    monkeypatch.setattr("dmx.search.next_token_share", lambda *_: 1.0)
+    monkeypatch.setattr("dmx.searching.next_token_share", lambda *_: 1.0)
     search(llama, "bits=5", text=text, **QUICK)
     assert shares == [1.0]
 

@@ -14,7 +14,7 @@ import torch
 from dmx.calibration import Calibration
 from dmx.decisions import decision_space
 from dmx.relax import RelaxedModel
-from dmx.search import search
+from dmx.searching import search
 from dmx.shrinkage import LEAST_GROUPS, next_token_share, share_beyond_chance
 from dmx.text import TokenText
 
