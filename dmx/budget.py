@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Context
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ METRICS = {"bits": None, "bytes": "weight_bytes", "dram": "dram_bytes", "energy"
 #: Stored bytes are the same on every device; a table needs one all the same.
 ANY_DEVICE = "b200"
 WIDE_BITS = 16
+_UP = Context(prec=7, rounding=ROUND_CEILING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class Budget:
 
     @property
     def text(self) -> str:
-        return f"{self.kind}={self.amount:g}{'x' if self.is_share else ''}"
+        return f"{self.kind}={self.amount:.15g}{'x' if self.is_share else ''}"
 
     def to_json(self) -> dict[str, Any]:
         reading = {"bits_scales": self.bits_scales, "bits_weighting": self.bits_weighting} if self.kind == "bits" else {}
@@ -157,15 +159,17 @@ def constraints(budgets: Sequence[Budget], space: DecisionSpace, shape: ModelSha
     found = tuple(constraint(budget, space, shape) for budget in budgets)
     for one in found:
         if one.cheapest > one.limit * (1 + 1e-12):
+            share = f" ({_between(one, one.wide, 'x')} of all-BF16)" if one.budget.kind != "bits" else ""
             raise DmxError(
-                f"budget {one.budget.text} cannot be met with {', '.join(space.formats)}: it allows {one.limit:.6g}, "
-                f"and the reachable range is {one.cheapest:.6g} to {one.dearest:.6g}{_share(one)}"
+                f"budget {one.budget.text} cannot be met with {', '.join(space.formats)}: it allows {one.limit:.7g}, "
+                f"and the reachable range is {_between(one)}{share}"
             )
     return found
 
 
-def _share(one: Constraint) -> str:
-    return f" ({one.cheapest / one.wide:.3f}x to {one.dearest / one.wide:.3f}x of all-BF16)" if one.budget.kind != "bits" else ""
+def _between(one: Constraint, unit: float = 1.0, mark: str = "") -> str:
+    """What can be reached, in digits that can be asked for: the least rounded up."""
+    return f"{float(_UP.create_decimal(one.cheapest / unit)):.7g}{mark} to {one.dearest / unit:.7g}{mark}"
 
 
 def constraint(budget: Budget, space: DecisionSpace, shape: ModelShape | None) -> Constraint:

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dmx.allocators import METHODS
-from dmx.budget import Budget, Scenario, check_scenario, constraint
+from dmx.budget import Budget, Scenario, check_scenario, constraints
 from dmx.decisions import decision_space
 from dmx.engines import engine
 from dmx.errors import DmxError
@@ -108,10 +108,7 @@ def runs_of(sweep: Sweep) -> list[Run]:
     space = decision_space(model, sweep.formats, tie=sweep.tie, apart=sweep.apart)
     check_scenario(sweep.scenario, space, model.shape)
     budgets = [Budget.parse(text, sweep.scenario) for text in sweep.budgets]
-    for budget in budgets:
-        limit = constraint(budget, space, model.shape)
-        if limit.cheapest > limit.limit * (1 + 1e-12):
-            raise DmxError(f"budget {budget.text} cannot be met: the reachable range is {limit.cheapest:.6g} to {limit.dearest:.6g}")
+    constraints(budgets, space, model.shape)
     base = {
         "model": {"name": model.name, "source": model.source, "sha256": model.sha256, "config_sha256": model.config_sha256},
         "policy": sweep.policy,

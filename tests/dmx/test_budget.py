@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,24 @@ def test_a_budget_out_of_reach_names_the_range(llama: LoadedModel) -> None:
     with pytest.raises(DmxError, match="x of all-BF16"):
         constraints([Budget.parse("bits=8"), Budget.parse("bytes=0.01x")], space, llama.shape)
     assert len(constraints([Budget.parse("bits=4"), Budget.parse("bytes=0.9x")], space, llama.shape)) == 2
+
+
+@pytest.mark.parametrize("kind", ["bytes", "energy", "latency"])
+def test_the_least_that_a_refusal_names_can_be_asked_for(llama: LoadedModel, kind: str) -> None:
+    """On a small model energies differ in their fifth digit: a range in fewer would name budgets that are refused."""
+    place = Scenario(device="b200", phases=((Phase(context=16), 1.0),), assume=("b200-fp4-half-fp8",))
+    space = decision_space(llama, FORMATS)
+    with pytest.raises(DmxError) as refused:
+        constraints([Budget.parse(f"{kind}=0.01x", place)], space, llama.shape)
+    amount, share = re.findall(r"range is ([\d.e+-]+) to .*\(([\d.]+x) to", str(refused.value))[0]
+    for least in (amount, share):
+        assert constraints([Budget.parse(f"{kind}={least}", place)], space, llama.shape)
+
+
+def test_a_budget_says_every_digit() -> None:
+    assert Budget.parse("bytes=1526213").text == "bytes=1526213"
+    assert Budget.parse("energy=2.34936921x", PLACE).text == "energy=2.34936921x"
+    assert Budget.parse("bits=5.0").text == "bits=5"
 
 
 @pytest.mark.parametrize("text", ["bits", "bits=", "bits=x", "bits=five", "bits=-1", "bits=nan", "bits=0"])
