@@ -11,7 +11,7 @@ from mxsim.storage_formats import STORAGE_FORMATS
 METHOD_TITLES = {
     "dmx": "dMX",
     "dmx_kl": "dMX, loss KL",
-    "dmx_paper": "dMX as published",
+    "dmx_paper": "dMX as published, no rotations",
     "kl": "KL",
     "kl_per_bit": "KL per bit",
     "first_order": "first-order",

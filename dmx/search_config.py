@@ -124,6 +124,8 @@ PAPER = SearchConfig(
 )
 
 PRESETS: Mapping[str, SearchConfig] = MappingProxyType({"default": SearchConfig(), "kl": SearchConfig(loss="kl"), "paper": PAPER})
+#: What every table that a preset made has to say of it.
+PRESET_NOTES: Mapping[str, str] = MappingProxyType({"paper": "dMX as published, without its learned rotations"})
 
 
 def preset(name: str) -> SearchConfig:

@@ -102,6 +102,7 @@ def search(
         achieved=spent,
         search={
             "method": "dmx",
+            "preset": config if isinstance(config, str) else None,
             "config": chosen.to_json(),
             "model": {"name": loaded.name, "sha256": loaded.sha256},
             "text": {"name": tokens.name, "sha256": tokens.sha256, "tokens": tokens.scored_tokens},

@@ -61,7 +61,7 @@ def main() -> None:
             title="What each of our changes is worth",
             about=f"Embedded model, MXFP4/MXFP8, budget {BUDGET}, median of {asked.seeds} seeds (their range), {asked.tokens} tokens "
             f"searched, {report.scored_tokens} reported. Each loss is the search's own: KL and a share of next-token loss, or one of them "
-            "alone; comparable where that is the same.",
+            "alone; comparable where that is the same. The paper preset is the published method without its learned rotations.",
             head=["search", "loss on the search text", "perplexity on the report text", "bits spent", "exchanges", "seconds"],
             rows=rows,
         )

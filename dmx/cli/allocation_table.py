@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dmx.search_config import PRESET_NOTES
 from mxsim.assignment import Assignment
 from mxsim.cli.table import table
 
@@ -17,7 +18,9 @@ def assignment_table(assignment: Assignment) -> str:
     layers += [[name, "left wide", "left wide"] for name in assignment.skipped]
     spent = [[_UNITS[name], f"{value:.6g}"] for name, value in assignment.achieved.items() if value is not None]
     spent += [[f"left of {name}", f"{100 * share:.3f} %"] for name, share in _left(assignment).items()]
-    return f"{table(['layer', 'weight', 'input'], layers)}\n\n{table(None, spent, right=(1,))}"
+    note = PRESET_NOTES.get(str(assignment.search.get("preset")))
+    told = f"\n\n{note}" if note else ""
+    return f"{table(['layer', 'weight', 'input'], layers)}\n\n{table(None, spent, right=(1,))}{told}"
 
 
 def _left(assignment: Assignment) -> dict[str, Any]:

@@ -48,6 +48,22 @@ def test_allocate_writes_what_evaluate_reads(
     assert "perplexity by fake quantisation" in out
 
 
+@pytest.mark.parametrize(("preset", "told"), [("paper", True), ("kl", False)])
+def test_what_the_papers_preset_found_says_that_it_had_no_rotations(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    llama_folder: Path,
+    text_file: Path,
+    tmp_path: Path,
+    preset: str,
+    told: bool,
+) -> None:
+    call = ("search", llama_folder, "--preset", preset, "--steps", 2, "--budget", "bits=6", "--text", text_file, "-o", tmp_path)
+    assert run(monkeypatch, *call) == 0
+    assert ("without its learned rotations" in capsys.readouterr().out) is told
+    assert Assignment.load(tmp_path).search["preset"] == preset
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
