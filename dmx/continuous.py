@@ -18,6 +18,7 @@ from mxsim.formats import FORMATS
 BLOCK = 32
 LN2 = math.log(2.0)
 LARGEST = 448.0  #: E4M3's, which gives its topmost code to NaN
+SMALLEST_SCALE = 2.0**-127  #: E8M0's
 
 
 def field_widths(formats: Sequence[str]) -> list[tuple[int, int]]:
@@ -34,18 +35,22 @@ def field_widths(formats: Sequence[str]) -> list[tuple[int, int]]:
 def sliding(x: torch.Tensor, e: float, m: float, *, floored: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Quantise to E(e) M(m), both real, in blocks of 32 along the last axis.
 
+    Floors and rounds pass gradients through: the derivatives are those of the same expressions without them.
+
     Args: x: (..., K) float32.  floored: the scale's divisor is a power of two, 2^floor(log2 max), as in the published code; else
         2^(2^(e-1)), which moves without jumps and keeps the error nearly monotone.
-    Returns: y, dy/de, dy/dm, and where x passes its gradient (1 where it is not saturated), each of x's shape.
+    Returns: y, dy/de, dy/dm, and where x passes its gradient (1 where it is not saturated), each of x's shape. A block with an infinity or
+        a NaN is NaN, as that of a format.
     """
     k = x.shape[-1]
     values = torch.nn.functional.pad(x.detach().float(), (0, -k % BLOCK)).unflatten(-1, (-1, BLOCK))
     top = 2.0 ** (e - 1)
-    largest = min((2 - 2.0**-m) * 2.0**top, LARGEST)
+    unlimited = (2 - 2.0**-m) * 2.0**top
+    largest, is_limited = min(unlimited, LARGEST), unlimited > LARGEST
     divisor = 2.0 ** math.floor(math.frexp(largest)[1] - 1) if floored else 2.0**top
     amax = values.abs().amax(-1, keepdim=True)
     binade = torch.ldexp(torch.ones_like(amax), torch.frexp(amax).exponent - 1)
-    scale = torch.where(amax > 0, binade / divisor, torch.ones_like(amax))
+    scale = torch.where(amax > 0, (binade / divisor).clamp_min(SMALLEST_SCALE), torch.ones_like(amax))
     scaled = values / scale
     lowest = 2 - top  # the smallest normal binade: 1 - bias
     own = (torch.frexp(scaled).exponent - 1).float()
@@ -53,14 +58,19 @@ def sliding(x: torch.Tensor, e: float, m: float, *, floored: bool) -> tuple[torc
     quantum = torch.exp2(torch.where(is_subnormal, torch.full_like(own, lowest), own) - m)
     rounded = torch.round(scaled / quantum) * quantum
     is_saturated = rounded.abs() > largest
-    y = rounded.clamp(-largest, largest) * scale
+    y = torch.where(amax.isfinite(), rounded.clamp(-largest, largest) * scale, math.nan)
     error = values - y
-    sign = torch.sign(values)
-    saturated_slope = sign * LN2 * 2.0**-m * binade if largest < LARGEST else torch.zeros_like(y)
-    by_m = torch.where(is_saturated, saturated_slope, LN2 * error)
-    # Of a subnormal both the scale's divisor and the smallest binade move with e: 2 top = 2^e.
-    by_e = torch.where(is_subnormal & ~is_saturated, LN2 * LN2 * 2 * top * error, torch.zeros_like(y))
-    flat = [part.flatten(-2)[..., :k].to(x.dtype) for part in (y, by_e, by_m, (~is_saturated).float())]
+
+    # How log2 of the largest value and of the scale's divisor move. A normal's step is a share of itself and knows neither.
+    largest_by_e, largest_by_m = (0.0, 0.0) if is_limited else (LN2 * top, 2.0**-m / (2 - 2.0**-m))
+    divisor_by_e, divisor_by_m = (largest_by_e, largest_by_m) if floored else (LN2 * top, 0.0)
+    limit = LN2 * y  # of a saturated element, which follows the largest value and the scale
+    by_m = torch.where(is_subnormal, LN2 * (1 + divisor_by_m) * error, LN2 * error)
+    by_m = torch.where(is_saturated, (largest_by_m - divisor_by_m) * limit, by_m)
+    # Of a subnormal both the scale and the smallest binade move with e.
+    by_e = torch.where(is_subnormal, LN2 * (LN2 * top + divisor_by_e) * error, torch.zeros_like(y))
+    by_e = torch.where(is_saturated, (largest_by_e - divisor_by_e) * limit, by_e)
+    flat = [part.flatten(-2)[..., :k].contiguous().to(x.dtype) for part in (y, by_e, by_m, (~is_saturated).float())]
     return flat[0], flat[1], flat[2], flat[3]
 
 

@@ -133,7 +133,7 @@ def budgets_by_methods(by_budget: Mapping[str, Mapping[str, list[Record]]], meth
             gap = medians[ours] / min(medians[ours], *baselines) - 1
             within += gap <= NEAR
             worst = max(worst, gap)
-    told = f"{quality.short[0].upper()}{quality.short[1:]}:\n\n{markdown(['budget', *methods], table)}\n"
+    told = f"{quality.title[0].upper()}{quality.title[1:]}:\n\n{markdown(['budget', *methods], table)}\n"
     if compared:
         told += (
             f"\n`{ours}` is not above any baseline at {wins} of {compared} budgets, within 0.5 % of the lowest baseline at {within}, "

@@ -46,6 +46,21 @@ def test_a_ladder_of_three_is_exact_at_its_vertices(places: tuple[int, int]) -> 
         assert vertex(torch.tensor([0.5, 0.0])) is None
 
 
+@pytest.mark.parametrize("relaxation", ["mix", "monotone", "floored"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 80])
+def test_every_relaxation_is_hard_at_its_vertices(relaxation: str, dtype: torch.dtype, width: int) -> None:
+    """Whatever the shape and dtype, with gradient and without: the soft model ends as the hard one."""
+    torch.manual_seed(width)
+    linear = torch.nn.Linear(width, 7).to(dtype).requires_grad_(False)
+    x = (torch.randn(2, 5, width) * torch.logspace(-4, 4, 5)[:, None]).to(dtype)
+    with RelaxedModel({"a": linear}, LADDER, relaxation=relaxation) as relaxed:
+        for places, needs_gradient in product(product(range(3), repeat=2), (False, True)):
+            weight, value = fake_quantize(linear.weight, LADDER[places[0]]), fake_quantize(x, LADDER[places[1]])
+            relaxed.degrees = torch.stack([rising(place, 2) for place in places])[None].requires_grad_(needs_gradient)
+            assert torch.equal(linear(x).detach(), torch.nn.functional.linear(value, weight, linear.bias))
+
+
 def test_closed_form_gradients_are_those_of_autograd() -> None:
     torch.manual_seed(0)
     x, w, b = torch.randn(6, 64), torch.randn(5, 64), torch.randn(5)
