@@ -18,6 +18,17 @@ WHOLE_BYTES = 1 << 30
 LIKELIEST = 256
 
 
+def keeps_whole(places: int, vocabulary: int) -> bool:
+    """Whether log-probabilities of the whole vocabulary are kept at so many places."""
+    return 4 * places * vocabulary <= WHOLE_BYTES
+
+
+def kept_bytes(places: int, vocabulary: int) -> int:
+    """What predictions at so many places take."""
+    count = min(LIKELIEST, vocabulary)
+    return places * (4 * vocabulary if keeps_whole(places, vocabulary) else 4 * (count + 1) + 8 * count)
+
+
 class Window(NamedTuple):
     """One window's predictions."""
 
@@ -38,7 +49,7 @@ class Predictions:
         tokens: torch.Tensor | None = None
         done = 0
         for batch in batches:
-            whole = 4 * windows * batch[0].numel() <= WHOLE_BYTES
+            whole = keeps_whole(windows * batch.shape[1], batch.shape[2])
             told, names = (batch, None) if whole else likeliest(batch, LIKELIEST)
             if not done:
                 logs = told.new_empty((windows, *told.shape[1:]))

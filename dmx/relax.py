@@ -8,7 +8,6 @@ d loss / d degree_j is the inner product of the operand's gradient with q_j - q_
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from types import TracebackType
 from typing import Any, cast
 
@@ -37,7 +36,8 @@ def mixed(values: Ladder, degrees: torch.Tensor, dtype: torch.dtype | None = Non
             if between is None and place == j:
                 between = torch.lerp(low, high, degree)
             else:
-                between = (_wide(values[place], dtype) if between is None else between) + degree * (high - low)
+                taken = (high - low).mul_(degree)
+                between = taken.add_(_wide(values[place], dtype) if between is None else between)
     return _wide(values[place], dtype) if between is None else between
 
 
@@ -82,11 +82,11 @@ class RelaxedLinearFunction(torch.autograd.Function):
         grad_inputs = grad_weights = None
         if ctx.needs_input_grad[1]:
             flat = grad_x.reshape(-1)
-            grad_inputs = torch.stack([_inner(flat, low, high) for low, high in pairwise(inputs)]).to(input_degrees.device)
+            grad_inputs = _inner(flat, inputs).to(input_degrees.device)
         if ctx.needs_input_grad[2]:
             x = mixed(tuple(inputs), input_degrees)
             flat = (grad.reshape(-1, grad.shape[-1]).t() @ x.reshape(-1, x.shape[-1])).reshape(-1)
-            grad_weights = torch.stack([_inner(flat, low, high) for low, high in pairwise(ctx.weights)]).to(weight_degrees.device)
+            grad_weights = _inner(flat, ctx.weights).to(weight_degrees.device)
         return grad_x if ctx.needs_input_grad[0] else None, grad_inputs, grad_weights, None, None, None
 
 
@@ -123,9 +123,10 @@ class SlidingLinearFunction(torch.autograd.Function):
         return grad_inputs * passes, by_input, by_weight, None, None, None, None
 
 
-def _inner(gradient: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    """<gradient, high - low> without the difference."""
-    return torch.dot(gradient, high.reshape(-1).to(gradient.dtype)) - torch.dot(gradient, low.reshape(-1).to(gradient.dtype))
+def _inner(gradient: torch.Tensor, values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(formats - 1,) <gradient, high - low> of each step of a ladder, without the differences."""
+    products = torch.stack([torch.dot(gradient, value.reshape(-1).to(gradient.dtype)) for value in values])
+    return products[1:] - products[:-1]
 
 
 class RelaxedModel:

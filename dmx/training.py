@@ -133,7 +133,7 @@ class Training:
             leave=None,  # inside another bar it goes when it is done
         )
         for step in bar:
-            self._step(step)
+            self.step(step)
             state.step = step + 1
             last = {name: values[-1] for name, values in state.history.items() if name != "offsets"}
             bar.set_postfix(
@@ -142,7 +142,8 @@ class Training:
             if state.step % SAVE_EVERY == 0 or state.step == config.steps:
                 save(state)
 
-    def _step(self, step: int) -> None:
+    def step(self, step: int) -> None:
+        """Take one step of the descent: gradients on a batch of windows, the offsets after them, and what the history keeps."""
         state, config = self.state, self.config
         sharpness = self.schedule.sharpness(step)
         taken = degrees(self._positive(), self.ladder_steps, sharpness)
