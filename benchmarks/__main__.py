@@ -20,7 +20,7 @@ from mxsim.files import renamed_when_whole
 
 HERE = Path(__file__).parent
 REPORT = HERE.parent / "reports" / "benchmarks.md"
-SUBJECTS = ("conversion", "memory", "units", "costing", "search", "validation", "start")
+SUBJECTS = ("conversion", "memory", "units", "costing", "search", "budgets", "validation", "start")
 
 
 def processor() -> str:

@@ -179,8 +179,8 @@ def main() -> None:
         )
     print("## Search\n")
     print(
-        f"One step of {WINDOWS} windows of {CONTEXT} tokens, median of {ROUNDS} turns; then peak memory, model included. Kept beside it, for "
-        f"as long as a search takes: the float model's predictions on {SearchConfig().tokens} tokens.\n"
+        f"One step of {WINDOWS} windows of {CONTEXT} tokens, median of {ROUNDS} turns; then peak memory, model included. Kept beside "
+        f"it, for as long as a search takes: the float model's predictions on {SearchConfig().tokens} tokens.\n"
     )
     ours = ("search step (target 1.3x, 1.2x)", "of three formats")
     print(markdown(["model", "fixed fake quantisation", *ours, "sliding bits by autograd", "predictions kept"], rows))
