@@ -40,7 +40,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase | None
     name: str
     source: str  #: "embedded", "hub", "live module", or the folder's name
-    sha256: str  #: of every parameter's name, dtype, shape and bytes
+    sha256: str  #: of every parameter's name, shape and values: see content_hash
     config_sha256: str  #: of its configuration, as far as that decides what it computes
     context: int  #: tokens of a window: the model's longest, at most LONGEST_WINDOW
     stored_dtypes: dict[str, torch.dtype]  #: linear -> the dtype its weight was stored in
@@ -48,6 +48,11 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
+
+    @property
+    def dtypes(self) -> list[str]:
+        """What it computes in, which its hash does not say."""
+        return sorted({str(parameter.dtype) for parameter in self.module.parameters()})
 
     @property
     def linears(self) -> dict[str, nn.Linear]:
@@ -214,9 +219,15 @@ def config_hash(config: Any) -> str:
 
 
 def content_hash(module: nn.Module) -> str:
-    """SHA-256 over every parameter's and buffer's name, dtype, shape and bytes, as saved in the state dict."""
+    """SHA-256 over every parameter's and buffer's name, dtype, shape and bytes in the state dict, narrower floats as float32.
+
+    A model in bfloat16 has then the hash of the same model widened, as folders are; one tensor at a time is.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        values = tensor.detach().cpu()
+        if values.is_floating_point() and values.element_size() < 4:
+            values = values.float()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if values.numel() else b"")
     return digest.hexdigest()

@@ -78,7 +78,7 @@ def search(
     check_scenario(budgets[0].scenario, space, loaded.shape)
     tokens = search_text(loaded, text, chosen, part=part)
     asked = {
-        "model": [loaded.sha256, loaded.config_sha256],
+        "model": [loaded.sha256, loaded.config_sha256, loaded.dtypes],
         "text": [tokens.windows_sha256, tokens.name],
         "config": chosen.to_json(),
         "budgets": [one.to_json() for one in budgets],

@@ -23,6 +23,7 @@ def cached_scores(problem: Problem, kind: str, settings: dict[str, Any], compute
         "settings": settings,
         "model": problem.model.sha256,
         "config": problem.model.config_sha256,
+        "dtypes": problem.model.dtypes,
         "device": problem.model.device.type,
         "tokens": text.windows_sha256,
         "policy": problem.policy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,12 +14,17 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
 
+from dmx import search  # noqa: E402
+from dmx.allocators import allocate  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
+from dmx.evaluation import evaluate  # noqa: E402
 from dmx.exporters import export  # noqa: E402
 from dmx.models import LoadedModel, content_hash, load_model, searched_linears, select  # noqa: E402
+from dmx.text import tokenize  # noqa: E402
 from mxsim.assignment import Assignment  # noqa: E402
-from tests.dmx.small_models import random_model  # noqa: E402
+from tests.dmx.small_models import random_model, random_text, save  # noqa: E402
 
 
 def test_decoder_linears_are_searched_and_the_head_is_listed(llama: LoadedModel, qwen: LoadedModel) -> None:
@@ -53,6 +59,51 @@ def test_the_hash_is_of_the_content() -> None:
     assert content_hash(first) == content_hash(second)
     next(iter(searched_linears(second).values())).weight.data[0, 0] += 1
     assert content_hash(first) != content_hash(second)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_the_hash_is_of_values_widened_or_not(dtype: torch.dtype, tmp_path: Path) -> None:
+    folder = save(random_model("llama").to(dtype), tmp_path / "model")
+    live = load_model(AutoModelForCausalLM.from_pretrained(folder, dtype="auto"))
+    widened = load_model(folder)
+    assert (live.dtypes, widened.dtypes) == ([str(dtype)], ["torch.float32"])
+    assert live.sha256 == widened.sha256
+    assert live.config_sha256 == widened.config_sha256
+    assert live.sha256 != load_model(random_model("llama")).sha256
+
+
+def test_the_hash_of_a_float32_model_is_what_records_hold() -> None:
+    """As it was before narrower floats were widened: name, dtype, shape and bytes."""
+    module = random_model("llama")
+    module.register_buffer("rounds", torch.tensor([3, 1]))
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode() + tensor.numpy().tobytes())
+    assert content_hash(module) == digest.hexdigest()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_what_was_found_live_serves_the_folder_and_back(dtype: torch.dtype, tmp_path: Path) -> None:
+    folder = save(random_model("llama").to(dtype), tmp_path / "model")
+    live = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    widened = load_model(folder)
+    text = tokenize(widened, random_text(), name="words")
+    quick = {"steps": 2, "refine": 0, "batch_windows": 2, "curvature": False}
+    for searched, used in ((live, folder), (folder, live)):
+        found = search(searched, "bits=5", text=text, **quick)
+        assert evaluate(used, found, text=text)["perplexity"] > 1
+        assert allocate(searched, "uniform", "bits=5").search["model"]["sha256"] == found.search["model"]["sha256"]
+    exported = export(folder, search(live, "bits=5", text=text, **quick), "mxsim", tmp_path / "exported")
+    assert (exported / "config.json").is_file()
+
+
+def test_scores_measured_in_another_precision_are_other_scores(tmp_path: Path) -> None:
+    folder = save(random_model("llama").to(torch.bfloat16), tmp_path / "model")
+    live, widened = load_model(AutoModelForCausalLM.from_pretrained(folder, dtype="auto")), load_model(folder)
+    text = tokenize(widened, random_text(64), name="words")
+    for model in (live, widened):
+        allocate(model, "fisher", "bits=5", text=text, cache=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_a_model_without_linears_is_refused() -> None:
