@@ -244,6 +244,12 @@ def achieved(assignment: Assignment, shape: ModelShape | None, scenario: Scenari
     return spent
 
 
+def told_scenario(budgets: Sequence[Budget], scenario: Scenario | None = None) -> Scenario:
+    """The scenario to report costs in: the first budget's that has a device; where none has, the given one, or else the first's."""
+    own = (budget.scenario for budget in budgets if budget.scenario.device is not None)
+    return next(own, scenario or budgets[0].scenario)
+
+
 def check_scenario(scenario: Scenario, space: DecisionSpace, shape: ModelShape | None) -> None:
     """Raises: DmxError or MxsimError for a scenario whose costs could not be told at the end: before anything is measured."""
     achieved(Assignment(layers=space.layer_pairs(np.zeros(len(space.decisions), np.int64))), shape, scenario)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from dmx.budget import Budget, Constraint, Scenario, achieved, check_scenario, constraints
+from dmx.budget import Budget, Constraint, Scenario, achieved, check_scenario, constraints, told_scenario
 from dmx.calibration import Calibration
 from dmx.curvature import curvature_scores
 from dmx.decisions import DecisionSpace, decision_space
@@ -61,7 +61,7 @@ def search(
         config: a SearchConfig or the name of a preset, "default", "kl" or "paper"; settings change single ones: steps=100, seed=1.
         text: what the search looks at: a UTF-8 file or tokens; None is the embedded model's search text.  part: "all", or the "first" or
             "second" half.
-        scenario: device and phases for budgets given as text, and for what is reported as achieved.
+        scenario: device and phases for budgets given as text, and for what is reported as achieved where no budget has a device.
         only, skip: patterns over the names of linears, as in a shell.
         folder: where assignment.json, trajectory.json and the state to resume from go; an interrupted search goes on from there.
     Returns: an Assignment that meets every budget; its `search` says how it was found, and what was left.
@@ -75,7 +75,8 @@ def search(
     budgets = tuple(Budget.parse(one, where) if isinstance(one, str) else one for one in given)
     space = decision_space(loaded, chosen.formats, tie=chosen.tie, apart=chosen.apart, only=only, skip=skip)
     limits = constraints(budgets, space, loaded.shape)
-    check_scenario(budgets[0].scenario, space, loaded.shape)
+    place = told_scenario(budgets, scenario)
+    check_scenario(place, space, loaded.shape)
     tokens = search_text(loaded, text, chosen, part=part)
     asked = {
         "model": [loaded.sha256, loaded.config_sha256, loaded.dtypes],
@@ -93,7 +94,7 @@ def search(
         policy=chosen.policy,
         budget=budgets[0].to_json() if len(budgets) == 1 else {"all_of": [one.to_json() for one in budgets]},
     )
-    spent = achieved(assignment, loaded.shape, budgets[0].scenario)
+    spent = achieved(assignment, loaded.shape, place)
     result = Assignment(
         layers=assignment.layers,
         skipped=assignment.skipped,

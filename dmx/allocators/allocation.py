@@ -14,7 +14,7 @@ from torch import nn
 from dmx.allocators import first_last, first_order, fisher, kl, kl_per_bit, uniform
 from dmx.allocators.problem import Method, Problem, sample_windows
 from dmx.allocators.score_cache import ScoreCache
-from dmx.budget import Budget, Scenario, achieved, check_scenario, constraints
+from dmx.budget import Budget, Scenario, achieved, check_scenario, constraints, told_scenario
 from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.models import LoadedModel, load_model
@@ -74,7 +74,7 @@ def allocate(
         text: what scores are measured on: a UTF-8 file, or tokens; None is the embedded model's search text.  part: "all", or the "first"
             or "second" half of it.  tokens: so many of it are drawn by the seed.  context: tokens of a window, the model's longest up to
             512 when None.
-        scenario: the device and phases of budgets given as text.  bits_scales, bits_weighting: how such budgets count bits.
+        scenario: the device and phases of budgets given as text, and of what is reported where no budget has a device.  bits_scales, bits_weighting: how such budgets count bits.
         cache: a folder in which scores are kept, to serve other budgets; None keeps nothing.
         settings: of the method: SETTINGS lists them.
     Returns: an assignment that meets every budget; "search" says how it was found and what of each budget is left.
@@ -96,7 +96,8 @@ def allocate(
     ]
     space = decision_space(loaded, formats, tie=tie, apart=apart, only=only, skip=skip)
     limits = constraints(budgets, space, loaded.shape)
-    check_scenario(_scenario(budgets), space, loaded.shape)
+    told = told_scenario(budgets, scenario)
+    check_scenario(told, space, loaded.shape)
     drawn: list[TokenText] = []
 
     def search_text() -> TokenText:
@@ -121,7 +122,7 @@ def allocate(
     layers = space.layer_pairs(found.choice)
     names = [name for name in loaded.linears if name in layers]  # in the model's order, tied or not
     assignment = Assignment(layers={name: layers[name] for name in names}, skipped=space.skipped, policy=policy)
-    spent = achieved(assignment, loaded.shape, _scenario(budgets))
+    spent = achieved(assignment, loaded.shape, told)
     return Assignment(
         layers=assignment.layers,
         skipped=assignment.skipped,
@@ -148,11 +149,6 @@ def _described(budgets: Sequence[Budget]) -> dict[str, Any]:
     if len(budgets) == 1:
         return budgets[0].to_json()
     return {"text": " and ".join(one.text for one in budgets), "all": [one.to_json() for one in budgets]}
-
-
-def _scenario(budgets: Sequence[Budget]) -> Scenario:
-    """The scenario to report costs in: the first budget's that has a device."""
-    return next((budget.scenario for budget in budgets if budget.scenario.device is not None), budgets[0].scenario)
 
 
 def _read(model: LoadedModel, text: str | Path | None, part: str, context: int | None) -> TokenText:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import mxsim
+from dmx import search
+from dmx.allocators import allocate
 from dmx.budget import Budget, Scenario, achieved, constraint, constraints
 from dmx.decisions import decision_space, element_bits, scaled_bits
 from dmx.errors import DmxError
 from dmx.models import LoadedModel
+from dmx.text import TokenText
 from mxsim.assignment import Assignment
 from mxsim.errors import MxsimError
 from mxsim.workload import Phase
@@ -107,6 +111,23 @@ def test_a_budget_says_every_digit() -> None:
     assert Budget.parse("bytes=1526213").text == "bytes=1526213"
     assert Budget.parse("energy=2.34936921x", PLACE).text == "energy=2.34936921x"
     assert Budget.parse("bits=5.0").text == "bits=5"
+
+
+@pytest.mark.parametrize("method", ["search", "allocate"])
+def test_costs_are_told_for_the_first_budget_that_has_a_device(llama: LoadedModel, text: TokenText, method: str) -> None:
+    bits, latency = Budget.parse("bits=6"), Budget.parse("latency=9x", Scenario(device="b200"))
+    quick: dict[str, Any] = {"steps": 1, "refine": 0, "curvature": False}
+
+    def told(budgets: list[Budget], scenario: Scenario | None = None) -> Any:
+        if method == "allocate":
+            return allocate(llama, "uniform", budgets, scenario=scenario).achieved
+        return search(llama, budgets, text=text, scenario=scenario, **quick).achieved
+
+    first = told([bits, latency])
+    assert first["latency_s"] > 0
+    assert first == told([latency, bits])
+    assert told([bits])["latency_s"] is None
+    assert told([bits], Scenario(device="b200")) == first
 
 
 @pytest.mark.parametrize("text", ["bits", "bits=", "bits=x", "bits=five", "bits=-1", "bits=nan", "bits=0"])
