@@ -22,6 +22,7 @@ from dmx.errors import DmxError
 from dmx.knapsack import best_choice
 from dmx.models import LoadedModel, load_model
 from dmx.observed import QuantisedWeights
+from dmx.records import code_sha256
 from dmx.refinement import Measure, refine
 from dmx.relax import RelaxedModel
 from dmx.scores import inward, layer_degrees, pair_scores, path_secants
@@ -79,6 +80,7 @@ def search(
     check_scenario(place, space, loaded.shape)
     tokens = search_text(loaded, text, chosen, part=part)
     asked = {
+        "code": code_sha256(),
         "model": [loaded.sha256, loaded.config_sha256, loaded.dtypes],
         "text": [tokens.windows_sha256, tokens.name],
         "config": chosen.to_json(),

@@ -180,6 +180,21 @@ def test_the_state_of_another_search_is_not_taken(llama: LoadedModel, text: Toke
     assert layers_of(found) == layers_of(search(llama, "bits=5", text=text, **QUICK))
 
 
+def test_the_state_of_other_code_is_not_taken(llama: LoadedModel, text: TokenText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = []
+    opened = SearchState.open.__func__  # type: ignore[attr-defined]
+
+    def open_and_note(cls: type[SearchState], folder: Path | None, key: str) -> SearchState:
+        keys.append(key)
+        return opened(cls, folder, key)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(SearchState, "open", classmethod(open_and_note))
+    for code in ("ours", "ours", "theirs"):
+        monkeypatch.setattr("dmx.searching.code_sha256", lambda code=code: code)
+        search(llama, "bits=5", text=text, formats=("mxfp4_e2m1",), folder=tmp_path)
+    assert keys[0] == keys[1] != keys[2]
+
+
 @pytest.mark.parametrize("name", [NOTES, "000001.search_state.safetensors"])
 def test_a_damaged_state_is_begun_anew(llama: LoadedModel, tmp_path: Path, name: str) -> None:
     SearchState.open(tmp_path, "mine").save_training(_state_of(llama))
