@@ -144,13 +144,18 @@ class Constraint:
     def is_met(self, choice: npt.NDArray[np.int64]) -> bool:
         return self.spent(choice) <= self.limit * (1 + 1e-12)
 
+    def asked(self, spent: float) -> str:
+        """A budget of this kind as it is asked for, that allows so much: rounded up."""
+        unit, mark = (self.wide, "x") if self.budget.is_share else (1.0, "")
+        return f"{self.budget.kind}={_rounded_up(spent / unit):.7g}{mark}"
+
     def left(self, choice: npt.NDArray[np.int64]) -> float:
         """What a choice leaves of the budget, as a share of it."""
         return 1 - self.spent(choice) / self.limit
 
 
 def constraints(budgets: Sequence[Budget], space: DecisionSpace, shape: ModelShape | None) -> tuple[Constraint, ...]:
-    """The budgets as linear constraints.
+    """The budgets as linear constraints, each of which can be met; whether all can at once, dmx.knapsack.check_together says.
 
     Raises: DmxError for a budget that no choice meets, with what can be reached; MxsimError for a cost that is not known.
     """
@@ -169,7 +174,12 @@ def constraints(budgets: Sequence[Budget], space: DecisionSpace, shape: ModelSha
 
 def _between(one: Constraint, unit: float = 1.0, mark: str = "") -> str:
     """What can be reached, in digits that can be asked for: the least rounded up."""
-    return f"{float(_UP.create_decimal(one.cheapest / unit)):.7g}{mark} to {one.dearest / unit:.7g}{mark}"
+    return f"{_rounded_up(one.cheapest / unit):.7g}{mark} to {one.dearest / unit:.7g}{mark}"
+
+
+def _rounded_up(amount: float) -> float:
+    """To seven digits."""
+    return float(_UP.create_decimal(amount))
 
 
 def constraint(budget: Budget, space: DecisionSpace, shape: ModelShape | None) -> Constraint:

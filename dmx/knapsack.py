@@ -23,7 +23,47 @@ def best_choice(scores: npt.NDArray[np.float64], constraints: Sequence[Constrain
     Raises: DmxError where scores are not finite, or no choice meets all budgets together.
     """
     if not np.isfinite(scores).all():
-        raise DmxError("a score is NaN or infinite: the loss that it was taken from was not finite")
+        raise DmxError("a score is NaN or infinite: a loss or a gradient that it was made of was not finite")
+    choice = _solved(scores, constraints)
+    if choice is not None:
+        return choice
+    # Where the budgets have room for hardly more than one choice, the solver's tolerance may miss it; what check_together found meets them.
+    for one, cheapest in zip(constraints, _cheapest(constraints), strict=True):
+        if cheapest is not None and one.is_met(cheapest):
+            return cheapest
+    raise DmxError(f"no choice of formats meets {_texts(constraints)} together: loosen one of them")
+
+
+def check_together(constraints: Sequence[Constraint]) -> None:
+    """Whether one choice meets them all. Args: constraints: each of which some choice meets.
+
+    Raises: DmxError where none does, with the least that each budget can be while the others hold, to be asked for as it is told.
+    """
+    if len(constraints) < 2:
+        return
+    ways = []
+    for i, (one, cheapest) in enumerate(zip(constraints, _cheapest(constraints), strict=True)):
+        others = _texts([*constraints[:i], *constraints[i + 1 :]])
+        if cheapest is None:
+            ways.append(f"no {one.budget.kind} is enough for {others}, which exclude each other already")
+        elif one.is_met(cheapest):
+            return
+        else:
+            ways.append(f"{one.asked(one.spent(cheapest))} is the least with {others}")
+    raise DmxError(f"no choice of formats meets {_texts(constraints)} together: {'; '.join(ways)}")
+
+
+def _texts(constraints: Sequence[Constraint]) -> str:
+    return " and ".join(one.budget.text for one in constraints)
+
+
+def _cheapest(constraints: Sequence[Constraint]) -> list[npt.NDArray[np.int64] | None]:
+    """For each constraint, the choice that spends the least of it within all others; None where nothing is within them."""
+    return [_solved(one.costs, [*constraints[:i], *constraints[i + 1 :]]) for i, one in enumerate(constraints)]
+
+
+def _solved(scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) -> npt.NDArray[np.int64] | None:
+    """The choice of least total score that meets every constraint exactly; None where the solver finds none."""
     decisions, pairs = scores.shape
     spread = float(np.ptp(scores)) or 1.0
     one_each = csr_array(np.kron(np.eye(decisions), np.ones(pairs)))
@@ -43,8 +83,7 @@ def best_choice(scores: npt.NDArray[np.float64], constraints: Sequence[Constrain
         choice = np.asarray(result.x.reshape(decisions, pairs).argmax(1), np.int64)
         if all(one.is_met(choice) for one in constraints):
             return choice
-    together = " and ".join(one.budget.text for one in constraints)
-    raise DmxError(f"no choice of formats meets {together} together: loosen one of them")
+    return None
 
 
 def shadow_prices(scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) -> npt.NDArray[np.float64]:

@@ -19,7 +19,7 @@ from dmx.calibration import Calibration
 from dmx.curvature import curvature_scores
 from dmx.decisions import DecisionSpace, decision_space
 from dmx.errors import DmxError
-from dmx.knapsack import best_choice
+from dmx.knapsack import best_choice, check_together
 from dmx.models import LoadedModel, load_model
 from dmx.observed import QuantisedWeights
 from dmx.records import code_sha256
@@ -76,6 +76,7 @@ def search(
     budgets = tuple(Budget.parse(one, where) if isinstance(one, str) else one for one in given)
     space = decision_space(loaded, chosen.formats, tie=chosen.tie, apart=chosen.apart, only=only, skip=skip)
     limits = constraints(budgets, space, loaded.shape)
+    check_together(limits)
     place = told_scenario(budgets, scenario)
     check_scenario(place, space, loaded.shape)
     tokens = search_text(loaded, text, chosen, part=part)

@@ -17,6 +17,7 @@ from dmx.allocators.score_cache import ScoreCache
 from dmx.budget import Budget, Scenario, achieved, check_scenario, constraints, told_scenario
 from dmx.decisions import decision_space
 from dmx.errors import DmxError
+from dmx.knapsack import check_together
 from dmx.models import LoadedModel, load_model
 from dmx.text import TokenText, read_text, tokenize
 from mxsim.assignment import Assignment
@@ -96,6 +97,7 @@ def allocate(
     ]
     space = decision_space(loaded, formats, tie=tie, apart=apart, only=only, skip=skip)
     limits = constraints(budgets, space, loaded.shape)
+    check_together(limits)
     told = told_scenario(budgets, scenario)
     check_scenario(told, space, loaded.shape)
     drawn: list[TokenText] = []

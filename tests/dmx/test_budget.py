@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,30 @@ def test_the_least_that_a_refusal_names_can_be_asked_for(llama: LoadedModel, kin
     amount, share = re.findall(r"range is ([\d.e+-]+) to .*\(([\d.]+x) to", str(refused.value))[0]
     for least in (amount, share):
         assert constraints([Budget.parse(f"{kind}={least}", place)], space, llama.shape)
+
+
+@pytest.mark.parametrize("method", ["search", "allocate"])
+def test_budgets_that_exclude_each_other_are_refused_before_anything_is_measured(llama: LoadedModel, method: str) -> None:
+    """Each can be met alone: on this device MXFP4 weights are fastest with MXFP8 inputs. What the refusal names can be asked for."""
+    place = Scenario(device="b200", phases=((Phase(context=16), 1.0),), assume=("b200-fp4-half-fp8",))
+    space = decision_space(llama, FORMATS)
+    latency = constraint(Budget.parse("latency=1x", place), space, llama.shape)
+    asked = ["bits=4.25", latency.asked(1.01 * latency.cheapest)]
+    unread = Path("no such text")
+
+    def ask(budgets: list[str]) -> None:
+        if method == "search":
+            search(llama, budgets, text=unread, scenario=place, formats=FORMATS)
+        else:
+            allocate(llama, "kl", budgets, text=unread, scenario=place, formats=FORMATS, apart=True)
+
+    with pytest.raises(DmxError, match=r"no choice of formats meets bits=4\.25 and latency=[\d.]+x together") as refused:
+        ask(asked)
+    leasts = re.findall(r"(\w+=[\d.e+-]+x?) is the least with", str(refused.value))
+    assert [least.partition("=")[0] for least in leasts] == ["bits", "latency"]
+    for budgets in ([leasts[0], asked[1]], [asked[0], leasts[1]]):
+        with pytest.raises(DmxError, match="no such text"):
+            ask(budgets)
 
 
 def test_a_budget_says_every_digit() -> None:

@@ -15,11 +15,11 @@ pytest.importorskip("torch")
 
 from dmx.budget import Constraint
 from dmx.errors import DmxError
-from dmx.knapsack import best_choice
+from dmx.knapsack import best_choice, check_together
 
 
-def limited(costs: Any, limit: float, fixed: float = 0.0) -> Constraint:
-    budget: Any = SimpleNamespace(text=f"bits={limit:g}")
+def limited(costs: Any, limit: float, fixed: float = 0.0, kind: str = "bits") -> Constraint:
+    budget: Any = SimpleNamespace(text=f"{kind}={limit:g}", kind=kind, is_share=False)
     return Constraint(budget=budget, costs=np.array(costs, np.float64), fixed=fixed, limit=limit, wide=16.0)
 
 
@@ -46,6 +46,35 @@ def test_no_choice_within_the_budgets_is_better(seed: int, decisions: int, pairs
     choice = best_choice(scores, limits)
     assert all(one.is_met(choice) for one in limits)
     assert scores[np.arange(decisions), choice].sum() == pytest.approx(best, abs=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 5), st.integers(2, 3), st.integers(2, 3))
+def test_what_no_choice_meets_together_is_refused_with_the_least_that_each_can_be(
+    seed: int, decisions: int, pairs: int, budgets: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    costs = [rng.integers(1, 9, size=(decisions, pairs)).astype(np.float64) for _ in range(budgets)]
+    limits = [limited(c, float(rng.integers(c.min(1).sum(), c.max(1).sum() + 1)), kind=f"kind{i}") for i, c in enumerate(costs)]
+    choices = [np.array(c) for c in product(range(pairs), repeat=decisions)]
+    if any(all(one.is_met(c) for one in limits) for c in choices):
+        check_together(limits)
+        return
+    with pytest.raises(DmxError, match="no choice of formats meets") as refused:
+        check_together(limits)
+    for i, one in enumerate(limits):
+        others = [*limits[:i], *limits[i + 1 :]]
+        within = [one.spent(c) for c in choices if all(other.is_met(c) for other in others)]
+        told = f"kind{i}={min(within):g} is the least with" if within else f"no kind{i} is enough for"
+        assert told in str(refused.value)
+
+
+def test_what_passes_together_is_found_however_close_the_rest() -> None:
+    """One choice is within the second budget by less than the solver's tolerance, and another exceeds it by less."""
+    first = limited([[1.0, 2.0], [1.0, 2.0]], 3.0)
+    second = limited([[1.0 + 4e-7, 1.0], [1.0 + 4e-7, 1.0]], 2.0 + 4.1e-7)
+    check_together([first, second])
+    assert best_choice(np.array([[0.0, 1.0], [0.0, 1.0]]), [first, second]).sum() == 1
 
 
 def test_a_budget_met_exactly_is_met() -> None:
