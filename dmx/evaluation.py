@@ -16,7 +16,7 @@ from tqdm import tqdm
 from dmx.errors import DmxError
 from dmx.models import LoadedModel, load_model
 from dmx.quantised_linear import apply, read_assignment
-from dmx.text import TokenText, read_text, tokenize
+from dmx.text import TokenText, fitting, read_text, tokenize
 from mxsim.assignment import Assignment
 
 PROTOCOL = "non-overlapping windows of the model's context, no special tokens, the first token of each window not scored"
@@ -56,7 +56,7 @@ def evaluate(
     """
     loaded = load_model(model)
     chosen = None if assignment is None else read_assignment(loaded, assignment)
-    tokens = text if isinstance(text, TokenText) else report_text(loaded, text, part=part, context=context)
+    tokens = fitting(loaded, text) if isinstance(text, TokenText) else report_text(loaded, text, part=part, context=context)
     tokens = tokens.first(windows)
     if promote_every is not None and unit is None:
         raise DmxError("promote_every says how a unit adds up: pass a unit with it")

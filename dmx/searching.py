@@ -30,7 +30,7 @@ from dmx.search_config import SearchConfig, preset
 from dmx.search_state import SearchState
 from dmx.secants import Secants
 from dmx.shrinkage import next_token_share
-from dmx.text import TokenText, read_text, tokenize
+from dmx.text import TokenText, fitting, read_text, tokenize
 from dmx.training import Training
 from mxsim.assignment import Assignment
 
@@ -124,7 +124,7 @@ def search(
 def search_text(model: LoadedModel, text: str | Path | TokenText | None, config: SearchConfig, *, part: str = "all") -> TokenText:
     """The windows a search looks at: evenly spread over the text, as many as make config.tokens."""
     if isinstance(text, TokenText):
-        whole = text
+        whole = fitting(model, text)
     else:
         context = min(model.context, SEARCH_CONTEXT) if config.context is None else config.context
         if text is None:

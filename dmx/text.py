@@ -59,6 +59,37 @@ def embedded_tokens(module: nn.Module) -> int:
     return int(table.weight.shape[0]) if table is not None else sys.maxsize
 
 
+def longest_window(module: nn.Module) -> int:
+    """How many tokens a model has positions for."""
+    config = getattr(module, "config", None)
+    return int(getattr(config, "max_position_embeddings", 0) or sys.maxsize)
+
+
+def fitting(model: LoadedModel, text: TokenText) -> TokenText:
+    """The same text, once it is known to be one that the model can read.
+
+    Raises: DmxError for windows of another form than (windows, tokens) int64, wider than the model's positions or of less than 2 tokens, or
+        with a token that the model has no embedding of.
+    """
+    windows = text.windows
+    if windows.ndim != 2 or windows.dtype != torch.int64 or not len(windows):
+        raise DmxError(
+            f"text {text.name!r} has windows of shape {tuple(windows.shape)} and {windows.dtype}: pass (windows, tokens) of torch.int64, "
+            "one window at least"
+        )
+    width, longest = windows.shape[1], longest_window(model.module)
+    if not 2 <= width <= longest:
+        allowed = f"2 to {longest}" if longest < sys.maxsize else "2 or more"
+        raise DmxError(f"text {text.name!r} has windows of {width} tokens, which do not fit {model.name!r}: cut it into {allowed}")
+    least, largest, known = int(windows.min()), int(windows.max()), embedded_tokens(model.module)
+    if least < 0 or largest >= known:
+        wrong = least if least < 0 else largest
+        raise DmxError(
+            f"text {text.name!r} holds token {wrong}, but {model.name!r} knows 0 to {known - 1}: tokenize it with the model's own tokenizer"
+        )
+    return text
+
+
 def tokenize(model: LoadedModel, text: str, *, name: str, context: int | None = None, part: str = "all") -> TokenText:
     """Cut a text into windows of the model's context, without any special tokens.
 

@@ -19,7 +19,7 @@ from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import check_together
 from dmx.models import LoadedModel, load_model
-from dmx.text import TokenText, read_text, tokenize
+from dmx.text import TokenText, fitting, read_text, tokenize
 from mxsim.assignment import Assignment
 from mxsim.errors import unknown_name
 from mxsim.policies import POLICIES
@@ -104,7 +104,7 @@ def allocate(
 
     def search_text() -> TokenText:
         if not drawn:
-            whole = text if isinstance(text, TokenText) else _read(loaded, text, part, context)
+            whole = fitting(loaded, text) if isinstance(text, TokenText) else _read(loaded, text, part, context)
             drawn.append(sample_windows(whole, tokens, seed))
         return drawn[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from dmx import search  # noqa: E402
+from dmx.allocators import allocate  # noqa: E402
 from dmx.allocators.problem import sample_windows  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
+from dmx.evaluation import evaluate  # noqa: E402
 from dmx.models import LoadedModel, load_model  # noqa: E402
-from dmx.text import TokenText, read_text, tokenize  # noqa: E402
+from dmx.text import TokenText, longest_window, read_text, tokenize  # noqa: E402
 from tests.dmx.small_models import random_model, random_text  # noqa: E402
 
 
@@ -51,6 +55,34 @@ def test_bad_text_is_refused(llama: LoadedModel, tmp_path: Path) -> None:
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(DmxError, match="not UTF-8"):
         read_text(tmp_path / "bytes.txt")
+
+
+@pytest.mark.parametrize(
+    ("windows", "message"),
+    [
+        (torch.full((4, 32), 64), r"holds token 64, but 'llama\d*' knows 0 to 63"),
+        (torch.full((4, 32), -1), "holds token -1"),
+        (torch.zeros(2, 64, dtype=torch.int64), r"windows of 64 tokens, which do not fit 'llama\d*': cut it into 2 to 32"),
+        (torch.zeros(2, 1, dtype=torch.int64), "windows of 1 tokens"),
+        (torch.zeros(0, 32, dtype=torch.int64), r"shape \(0, 32\)"),
+        (torch.zeros(32, dtype=torch.int64), r"shape \(32,\)"),
+        (torch.zeros(2, 32), r"torch\.float32"),
+    ],
+    ids=["beyond the vocabulary", "negative", "too wide", "one token", "no window", "flat", "floats"],
+)
+def test_tokens_that_a_model_cannot_read_are_refused(llama: LoadedModel, windows: torch.Tensor, message: str) -> None:
+    text = TokenText(name="given", sha256="", windows=windows)
+    with pytest.raises(DmxError, match=message):
+        search(llama, "bits=5", text=text)
+    with pytest.raises(DmxError, match=message):
+        allocate(llama, "fisher", "bits=5", text=text)
+    with pytest.raises(DmxError, match=message):
+        evaluate(llama, text=text)
+
+
+def test_the_longest_window_is_the_models(llama: LoadedModel) -> None:
+    assert longest_window(llama.module) == 32
+    assert longest_window(torch.nn.Linear(2, 2)) == sys.maxsize  # a module that does not say
 
 
 def test_a_sample_follows_from_the_seed(text: TokenText) -> None:
