@@ -12,6 +12,7 @@ import numpy.typing as npt
 from dmx.errors import DmxError
 from dmx.models import LoadedModel, select
 from dmx.quantisers import checked_formats
+from dmx.tracing import unsearched_matrices
 from mxsim.formats import FORMATS
 from mxsim.storage_formats import WIDE, FormatPair
 from mxsim.workload import LinearShape
@@ -98,7 +99,14 @@ def decision_space(
 
     Args: formats: block formats, in any order.  tie: q, k and v decide together, so do gate and up, as runtimes that fuse them need.
         apart: weight and input formats are chosen each for itself.  only, skip: patterns over the names of linears.
+    Raises: DmxError for a model with weights that are in no torch.nn.Linear, which would stay wide without being listed.
     """
+    hidden = unsearched_matrices(model.module)
+    if hidden:
+        raise DmxError(
+            f"model {model.name!r} holds {len(hidden)} weights that are in no torch.nn.Linear, such as {hidden[0]!r}: a search would leave "
+            "them out. Experts stored as one tensor can be priced (mxsim cost), not searched: take a model whose experts are nn.Linear"
+        )
     ladder = tuple(sorted(checked_formats(tuple(formats)), key=lambda name: (scaled_bits(name), name)))
     linears = model.linears
     names = select(linears, only, skip)

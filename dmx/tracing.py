@@ -74,3 +74,26 @@ def _fused_experts(name: str, module: nn.Module) -> list[LinearShape]:
             )
         )
     return found
+
+
+def unsearched_matrices(model: nn.Module) -> tuple[str, ...]:
+    """Weights that tokens are multiplied with outside of any nn.Linear, which a search cannot see: fused experts, custom linear classes.
+
+    Embeddings, the output head, convolutions, routers and norms are none; nor are matrices by other names, such as a recurrence's decays.
+    """
+    from torch import nn
+    from torch.nn.modules.conv import _ConvNd
+
+    tables: tuple[Any, ...] = (getattr(model, "get_input_embeddings", None), getattr(model, "get_output_embeddings", None))
+    known = [getter() for getter in tables if getter is not None]
+    found = []
+    for name, module in model.named_modules():
+        path = name.split(".")
+        if isinstance(module, nn.Linear | nn.Embedding | _ConvNd) or any(module is one for one in known) or path[-1] in _ROUTERS:
+            continue
+        for leaf, parameter in module.named_parameters(recurse=False):
+            is_matrix = sum(size > 1 for size in parameter.shape) >= 2
+            is_weight = leaf.endswith("weight") or ("experts" in path and not leaf.endswith("bias"))
+            if is_matrix and is_weight:
+                found.append(f"{name}.{leaf}")
+    return tuple(found)
