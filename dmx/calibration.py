@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from dmx.errors import DmxError
 from dmx.evaluation import batches, logits_of
+from dmx.finiteness import where_not_finite
 from dmx.models import LoadedModel
 from dmx.predictions import Predictions, Window, divergence, target
 from dmx.text import TokenText
@@ -79,6 +81,12 @@ class Calibration:
             raise DmxError("a calibration for loss ce keeps no predictions of the float model to measure KL from")
         apply: Any = _SharedLoss.apply
         return cast("torch.Tensor", apply(logits, [self._kept[i] for i in index.tolist()], ids[:, 1:, None], self._parts))
+
+    def need_finite(self, loss: float, index: torch.Tensor) -> None:
+        """Raises: DmxError for a loss of the module as it is now, on the windows of these indices, that is not finite: it says where."""
+        if not math.isfinite(loss):
+            where = where_not_finite(self.model.module, lambda: self.loss(index))
+            raise DmxError(f"the loss is {loss} on windows {index.tolist()}: {where}")
 
 
 class _SharedLoss(torch.autograd.Function):

@@ -14,6 +14,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from dmx.errors import DmxError
+from dmx.finiteness import where_not_finite
 from dmx.models import LoadedModel, load_model
 from dmx.quantised_linear import apply, read_assignment
 from dmx.text import TokenText, fitting, read_text, tokenize
@@ -52,7 +53,7 @@ def evaluate(
     Returns: {"perplexity", "tokens", "windows", "context", "protocol", "text", "kl_to_float", "tasks", "unit", "fake_quantisation"}; the
         last, with a unit, says how far that is from fake quantisation: its perplexity on the same tokens, and the relative difference of
         the linears' outputs.
-    Raises: DmxError for input that does not fit together.
+    Raises: DmxError for input that does not fit together, and for a loss or a divergence that is not finite.
     """
     loaded = load_model(model)
     chosen = None if assignment is None else read_assignment(loaded, assignment)
@@ -76,11 +77,17 @@ def evaluate(
             with torch.no_grad():
                 logits = logits_of(loaded.module, ids)
                 logs = functional.log_softmax(logits[:, :-1].float(), -1)
-                loss -= float(logs.gather(-1, ids[:, 1:, None]).double().sum())
+                own = -float(logs.gather(-1, ids[:, 1:, None]).double().sum())
+                _need_finite("loss", own, loaded, ids)
+                loss += own
                 if kl and applied is not None:
                     with applied.suspended():
                         reference = functional.log_softmax(logits_of(loaded.module, ids)[:, :-1].float(), -1)
-                    divergence += float(functional.kl_div(logs, reference, log_target=True, reduction="sum"))
+                    apart = float(functional.kl_div(logs, reference, log_target=True, reduction="sum"))
+                    if not math.isfinite(apart):
+                        with applied.suspended():
+                            _need_finite("divergence from the float model, run by itself,", apart, loaded, ids)
+                    divergence += apart
         scores = {}
         if tasks:
             from dmx.tasks import score_tasks
@@ -105,6 +112,13 @@ def evaluate(
         "unit": unit,
         "fake_quantisation": beside,
     }
+
+
+def _need_finite(name: str, value: float, model: LoadedModel, ids: torch.Tensor) -> None:
+    """Raises: DmxError for a sum over these tokens that is not finite: it says where in the module as it is now."""
+    if not math.isfinite(value):
+        where = where_not_finite(model.module, lambda: logits_of(model.module, ids))
+        raise DmxError(f"the {name} is {value} on a batch of {len(ids)} windows: {where}")
 
 
 def report_text(model: LoadedModel, text: str | Path | None, *, part: str = "all", context: int | None = None) -> TokenText:

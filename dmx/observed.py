@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
-from dmx.errors import DmxError
 from dmx.models import LoadedModel
 from dmx.quantised_linear import InputQuantiser
 from dmx.relax import Ladder, mixed, weight_ladder
@@ -109,10 +108,7 @@ def observe(
         stack.callback(quantiser.forget)
         for index in tqdm(torch.split(windows, batch_windows), desc=title, unit="batch", disable=not progress, leave=False):
             loss = calibration.loss(index)
-            if not torch.isfinite(loss):
-                from dmx.scores import where_not_finite
-
-                raise DmxError(f"the loss is {float(loss.detach())} on windows {index.tolist()}: {where_not_finite(calibration, index)}")
+            calibration.need_finite(float(loss.detach()), index)
             # Sums over batches are then sums over tokens, however the last batch is filled.
             (loss * len(index)).backward()
             quantiser.forget()

@@ -70,7 +70,7 @@ class Measure:
         return known[:wanted]
 
     def losses(self, degrees: torch.Tensor) -> list[float]:
-        """Each window's mean loss per token at any degrees."""
+        """Each window's mean loss per token at any degrees. Raises: DmxError for one that is not finite."""
         return self._measured(degrees, self.batches)
 
     def _measured(self, degrees: torch.Tensor, batches: Sequence[torch.Tensor]) -> list[float]:
@@ -78,7 +78,9 @@ class Measure:
         with torch.no_grad():
             self.model.degrees = degrees
             for index in batches:
-                found += self.calibration.losses(index).tolist()
+                losses = self.calibration.losses(index).tolist()
+                self.calibration.need_finite(sum(losses), index)
+                found += losses
         self.model.forget()
         return found
 

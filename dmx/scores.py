@@ -12,6 +12,7 @@ import torch
 from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
 from dmx.errors import DmxError
+from dmx.finiteness import where_gradient_not_finite
 from dmx.relax import RelaxedModel
 from dmx.secants import Secants
 
@@ -27,15 +28,21 @@ def degree_gradient(
     """d loss / d degrees at some degrees, on the windows of these indices.
 
     Args: model: entered.  degrees: (linears, 2, formats - 1).  Returns: the gradient, of that shape, and the loss.
-    Raises: DmxError where the loss is not finite.
+    Raises: DmxError where the loss or its gradient is not finite.
     """
     model.degrees = degrees.detach().clone().requires_grad_()
     loss = calibration.loss(index)
     value = float(loss.detach())
-    if not np.isfinite(value):
-        raise DmxError(f"the loss is {value} on windows {index.tolist()}: {where_not_finite(calibration, index)}")
+    calibration.need_finite(value, index)
     loss.backward()
     gradient = model.degrees.grad
+    if gradient is not None and not bool(torch.isfinite(gradient).all()):
+        layers = [name for name, own in zip(model.names, gradient, strict=True) if not bool(torch.isfinite(own).all())]
+        where = where_gradient_not_finite(calibration.model.module, lambda: calibration.loss(index))
+        raise DmxError(
+            f"the loss is {value:.4g} on windows {index.tolist()}, but its gradient is not finite for {len(layers)} of {len(gradient)} "
+            f"linears, the last of them {layers[-1]!r}: {where}"
+        )
     model.degrees = degrees.detach()
     model.forget()
     if gradient is None:
@@ -92,24 +99,3 @@ def layer_degrees(space: DecisionSpace, choice: Sequence[int] | npt.NDArray[np.i
 def inward(degrees: torch.Tensor) -> torch.Tensor:
     """Degrees of 0 and 1 drawn a little towards the middle."""
     return (1 - INWARD) * degrees + INWARD * 0.5
-
-
-def where_not_finite(calibration: Calibration, index: torch.Tensor) -> str:
-    """Which module first gives a value that is not finite, in words."""
-    found: list[str] = []
-    names = {module: name for name, module in calibration.model.module.named_modules()}
-
-    def look(module: torch.nn.Module, _: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and not found and not bool(torch.isfinite(output).all()):
-            found.append(names[module])
-
-    handles = [module.register_forward_hook(look) for module in names if not list(module.children())]
-    try:
-        with torch.no_grad():
-            calibration.loss(index)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return (
-        f"the first values that are not finite come out of {found[0]!r}" if found else "every module's output is finite but the loss is not"
-    )

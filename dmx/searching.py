@@ -66,7 +66,7 @@ def search(
         only, skip: patterns over the names of linears, as in a shell.
         folder: where assignment.json, trajectory.json and the state to resume from go; an interrupted search goes on from there.
     Returns: an Assignment that meets every budget; its `search` says how it was found, and what was left.
-    Raises: DmxError for a budget out of reach (with what can be reached) and for a loss that is not finite.
+    Raises: DmxError for a budget out of reach (with what can be reached) and for a loss or a gradient that is not finite, with the place.
     """
     started = time.perf_counter()
     chosen = (preset(config) if isinstance(config, str) else config).with_settings(settings)

@@ -16,6 +16,7 @@ from dmx.annealing import FIRST_THRESHOLD, Schedule, degrees, harden, slopes, th
 from dmx.budget import Constraint
 from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace, element_bits
+from dmx.errors import DmxError
 from dmx.knapsack import shadow_prices
 from dmx.relax import RelaxedModel
 from dmx.scores import decision_of_layer, decision_sums, degree_gradient, pair_scores
@@ -196,4 +197,11 @@ class Training:
         state.moments = (first, second)
         state.offsets = state.offsets - move
         if not math.isfinite(float(state.offsets.sum())):
-            state.offsets = torch.nan_to_num(state.offsets)
+            lost = torch.isnan(state.offsets).any(-1).nonzero().flatten().tolist()
+            if lost:
+                names = [self.space.decisions[d].name for d in lost]
+                raise DmxError(
+                    f"step {step} moves {len(lost)} offsets by no number, the last of them {names[-1]!r}: the offsets' gradient, "
+                    f"{float(pull.norm()):.3g} in size, is beyond float32's range; lower strength or learning_rate"
+                )
+            state.offsets = torch.nan_to_num(state.offsets)  # beyond float32's range: as hard as can be

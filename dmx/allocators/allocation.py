@@ -75,7 +75,8 @@ def allocate(
         text: what scores are measured on: a UTF-8 file, or tokens; None is the embedded model's search text.  part: "all", or the "first"
             or "second" half of it.  tokens: so many of it are drawn by the seed.  context: tokens of a window, the model's longest up to
             512 when None.
-        scenario: the device and phases of budgets given as text, and of what is reported where no budget has a device.  bits_scales, bits_weighting: how such budgets count bits.
+        scenario: the device and phases of budgets given as text, and of what is reported where no budget has a device.
+        bits_scales, bits_weighting: how budgets given as text count bits.
         cache: a folder in which scores are kept, to serve other budgets; None keeps nothing.
         settings: of the method: SETTINGS lists them.
     Returns: an assignment that meets every budget; "search" says how it was found and what of each budget is left.

@@ -28,6 +28,10 @@ def _measure(problem: Problem, text: TokenText) -> Scores:
     for d, p in tqdm(places, desc="KL of each layer alone", unit="measurement", disable=not problem.progress, leave=False):
         alone = Assignment(layers=dict.fromkeys(space.decisions[d].layers, space.pairs[p]), policy=problem.policy)
         with apply(problem.model, alone), torch.no_grad():
-            total = sum(float(calibration.loss(index)) * len(index) for index in batches)
+            total = 0.0
+            for index in batches:
+                loss = float(calibration.loss(index))
+                calibration.need_finite(loss, index)
+                total += loss * len(index)
         scores[d, p] = total / len(text.windows)
     return scores

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmx.allocators.problem import Allocation, Problem, Scores
+from dmx.errors import DmxError
 from dmx.knapsack import best_choice
 from dmx.text import TokenText
 
@@ -16,6 +17,7 @@ def cached_scores(problem: Problem, kind: str, settings: dict[str, Any], compute
     """(decisions, pairs) scores, from the cache where they were computed before.
 
     Args: kind: the name of the measurement.  settings: everything it depends on beside model, text, formats, policy and decisions.
+    Raises: DmxError for scores that are not finite.
     """
     space, text = problem.space, problem.read_text()
     key = {
@@ -30,7 +32,17 @@ def cached_scores(problem: Problem, kind: str, settings: dict[str, Any], compute
         "pairs": [str(pair) for pair in space.pairs],
         "decisions": {decision.name: list(decision.layers) for decision in space.decisions},
     }
-    return problem.cache.get(key, (len(space.decisions), len(space.pairs)), lambda: compute(text))
+
+    def checked(scores: Scores) -> Scores:
+        bad = [decision.name for decision, own in zip(space.decisions, scores, strict=True) if not np.isfinite(own).all()]
+        if bad:
+            raise DmxError(
+                f"the {kind} scores of {len(bad)} of {len(scores)} decisions are not finite, the last of them {bad[-1]!r}: the loss was, "
+                "but not its gradient there or what is made of it"
+            )
+        return scores
+
+    return checked(problem.cache.get(key, (len(space.decisions), len(space.pairs)), lambda: checked(compute(text))))
 
 
 def exact(problem: Problem, scores: Scores, settings: dict[str, Any]) -> Allocation:

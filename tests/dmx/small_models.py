@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,30 @@ def random_text(words: int = 32 * 12, seed: int = 3) -> str:
     """Words drawn by a seed."""
     drawn = torch.randint(len(WORDS), (words,), generator=torch.Generator().manual_seed(seed)).tolist()
     return " ".join(WORDS[i] for i in drawn)
+
+
+class _Lost(torch.autograd.Function):
+    """The same values, and no number for a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        return grads[0] * float("nan")
+
+
+def with_nan_gradient(model: torch.nn.Module, name: str) -> torch.nn.Module:
+    """A copy in which what comes back to the output of a module is NaN; its values are the same."""
+    changed = copy.deepcopy(model)
+    changed.get_submodule(name).register_forward_hook(lambda _, __, output: _Lost.apply(output))
+    return changed
+
+
+def with_nan_weight(model: torch.nn.Module, name: str) -> torch.nn.Module:
+    """A copy with NaN for one parameter."""
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        changed.get_parameter(name).fill_(float("nan"))
+    return changed

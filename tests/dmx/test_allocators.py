@@ -28,6 +28,7 @@ from dmx.text import TokenText  # noqa: E402
 from mxsim.assignment import Assignment  # noqa: E402
 from mxsim.errors import UnknownNameError  # noqa: E402
 from mxsim.workload import Phase  # noqa: E402
+from tests.dmx.small_models import with_nan_gradient, with_nan_weight  # noqa: E402
 
 TWO = ("mxfp4_e2m1", "mxfp8_e4m3")
 THREE = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
@@ -170,6 +171,33 @@ def test_scores_are_computed_once_and_serve_every_budget(
     files[0].write_text("{", encoding="utf-8")
     with pytest.raises(DmxError, match="delete the file"):
         allocate(llama, "fisher", "bits=5", text=text, cache=tmp_path)
+
+
+@pytest.mark.parametrize("method", ["kl", "kl_per_bit", "first_order", "fisher"])
+def test_a_loss_that_is_not_finite_names_the_module(llama: LoadedModel, text: TokenText, tmp_path: Path, method: str) -> None:
+    broken = with_nan_weight(llama.module, "model.layers.1.post_attention_layernorm.weight")
+    with pytest.raises(DmxError, match=r"the loss is nan .*'model\.layers\.1\.post_attention_layernorm'"):
+        allocate(broken, method, "bits=5", text=text, cache=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["first_order", "fisher"])
+def test_a_gradient_that_is_not_finite_names_the_decision(llama: LoadedModel, text: TokenText, tmp_path: Path, method: str) -> None:
+    broken = with_nan_gradient(llama.module, "model.layers.1.input_layernorm")
+    told = rf"the {method} scores of 7 of 14 decisions are not finite, the last of them 'model\.layers\.0\.mlp\.down_proj'"
+    with pytest.raises(DmxError, match=told):
+        allocate(broken, method, "bits=5", text=text, cache=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_kept_by_older_versions_are_looked_at_too(llama: LoadedModel, text: TokenText, tmp_path: Path) -> None:
+    allocate(llama, "kl", "bits=5", text=text, cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    content = json.loads(path.read_text())
+    content["scores"][3][0] = float("nan")
+    path.write_text(json.dumps(content))
+    with pytest.raises(DmxError, match=r"the kl scores of 1 of 14 decisions are not finite"):
+        allocate(llama, "kl", "bits=5", text=text, cache=tmp_path)
 
 
 def test_the_same_seed_gives_the_same(llama: LoadedModel, text: TokenText) -> None:

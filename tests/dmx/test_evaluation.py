@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -12,10 +13,11 @@ pytest.importorskip("transformers")
 
 from dmx.errors import DmxError  # noqa: E402
 from dmx.evaluation import evaluate  # noqa: E402
-from dmx.models import LoadedModel  # noqa: E402
+from dmx.models import LoadedModel, load_model  # noqa: E402
 from dmx.quantised_linear import apply  # noqa: E402
 from dmx.text import TokenText  # noqa: E402
 from mxsim.assignment import Assignment  # noqa: E402
+from tests.dmx.small_models import with_nan_weight  # noqa: E402
 
 
 def plain(model: LoadedModel, text: TokenText) -> torch.Tensor:
@@ -54,3 +56,31 @@ def test_bad_input_is_refused(llama: LoadedModel, text: TokenText) -> None:
         evaluate(llama, text=text, promote_every=64)
     with pytest.raises(DmxError, match="only the embedded model brings its own"):
         evaluate(llama)
+
+
+@pytest.mark.parametrize("how", ["float", "assignment", "unit"])
+def test_a_loss_that_is_not_finite_names_the_module(llama: LoadedModel, text: TokenText, how: str) -> None:
+    broken = load_model(with_nan_weight(llama.module, "model.layers.1.post_attention_layernorm.weight"))
+    assignment = None if how == "float" else Assignment.uniform(llama.linears, "mxfp4_e2m1")
+    with pytest.raises(DmxError, match=r"the loss is nan .* out of 'model\.layers\.1\.post_attention_layernorm'"):
+        evaluate(broken, assignment, text=text.first(2), unit="mx_exact" if how == "unit" else None)
+
+
+def test_a_float_reference_that_is_not_finite_is_told_apart(llama: LoadedModel, text: TokenText) -> None:
+    """A module that overflows under the float weights alone."""
+    broken = load_model(copy.deepcopy(llama.module))
+    watched = broken.linears["model.layers.0.mlp.up_proj"]
+    as_float = watched.weight.data_ptr()
+    watched.register_forward_hook(lambda part, _, output: output / 0 if part.weight.data_ptr() == as_float else output)
+    assignment = Assignment.uniform(broken.linears, "mxfp4_e2m1")
+    with pytest.raises(DmxError, match=r"the divergence from the float model, run by itself, is nan .*'model\.layers\.0\.mlp\.up_proj'"):
+        evaluate(broken, assignment, text=text)
+    assert evaluate(broken, assignment, text=text, kl=False)["perplexity"] > 1
+
+
+def test_a_large_loss_is_no_error(llama: LoadedModel, text: TokenText) -> None:
+    """Of more than 700 nats: finite, with a perplexity beyond float64."""
+    broken = load_model(copy.deepcopy(llama.module))
+    with torch.no_grad():
+        broken.module.get_output_embeddings().weight.mul_(1e4)
+    assert evaluate(broken, text=text)["perplexity"] == math.inf

@@ -28,6 +28,7 @@ from dmx.search_state import NOTES, SearchState
 from dmx.searching import TOP, search, search_text
 from dmx.secants import Secants
 from mxsim.errors import MxsimError
+from tests.dmx.small_models import with_nan_gradient, with_nan_weight
 
 if TYPE_CHECKING:
     from dmx.models import LoadedModel
@@ -267,11 +268,27 @@ def test_a_search_runs_on_cuda(llama_folder: Path, text: TokenText, relaxation: 
 
 
 def test_a_loss_that_is_not_finite_names_the_module(llama: LoadedModel, text: TokenText) -> None:
-    broken = copy.deepcopy(llama.module)
-    with torch.no_grad():
-        broken.get_parameter("model.layers.1.post_attention_layernorm.weight").fill_(float("nan"))
+    broken = with_nan_weight(llama.module, "model.layers.1.post_attention_layernorm.weight")
     with pytest.raises(DmxError, match=r"the loss is nan .*'model\.layers\.1\.post_attention_layernorm'"):
         search(load_model(broken), "bits=5", text=text, **QUICK)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_gradient_that_is_not_finite_names_the_module(llama: LoadedModel, text: TokenText, preset: str) -> None:
+    """It comes back through the final norm: the last linear is the first to see it."""
+    broken = with_nan_gradient(llama.module, "model.norm")
+    told = r"the loss is \d.* its gradient is not finite for 14 of 14 linears.*arrives at the output of 'model\.layers\.1\.mlp\.down_proj'"
+    with pytest.raises(DmxError, match=told):
+        search(load_model(broken), "bits=5", text=text, config=preset, steps=3, batch_windows=2)
+
+
+def test_a_choice_whose_loss_is_not_finite_is_not_given_out(llama: LoadedModel, text: TokenText) -> None:
+    """A module that overflows only where nothing is relaxed any more."""
+    broken = copy.deepcopy(llama.module)
+    broken.get_submodule("model.norm").register_forward_hook(lambda _, __, output: output if output.requires_grad else output / 0)
+    for settings in ({"config": "paper", "steps": 3, "batch_windows": 2}, {**QUICK, "start": "middle", "loss": "ce", "curvature": False}):
+        with pytest.raises(DmxError, match=r"the loss is nan on windows .* out of 'model\.norm'"):
+            search(load_model(broken), "bits=5", text=text, **settings)
 
 
 def test_a_model_of_ones_own_needs_text(llama: LoadedModel) -> None:

@@ -14,6 +14,7 @@ import torch
 from dmx.budget import Budget, Scenario, constraints
 from dmx.calibration import Calibration
 from dmx.decisions import decision_space
+from dmx.errors import DmxError
 from dmx.relax import RelaxedModel
 from dmx.search_config import SearchConfig, preset
 from dmx.secants import Secants
@@ -74,3 +75,18 @@ def test_steps_move_offsets_and_are_told(llama: LoadedModel, text: TokenText) ->
         assert {len(values) for values in history.values()} == {3}
         assert np.isfinite(history["loss"]).all()
         assert history["temperature"] == sorted(history["temperature"])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_offsets_beyond_float32_stay_at_its_end_and_what_is_no_number_is_refused(
+    llama: LoadedModel, text: TokenText, optimizer: str
+) -> None:
+    settings = SearchConfig(steps=4, start="middle", steering="two_sided", repair=False, optimizer=optimizer, learning_rate=1e39)
+    training = training_of(llama, text, settings)
+    pull = torch.ones_like(training.state.offsets)
+    training._descend(pull, 0)
+    assert torch.isfinite(training.state.offsets).all()
+    assert (training.state.offsets < -1e38).all()
+    pull[3, 1] = float("nan")
+    with pytest.raises(DmxError, match=r"step 1 moves 1 offsets by no number, the last of them 'model\.layers\.0\.self_attn\.o_proj'"):
+        training._descend(pull, 1)
