@@ -141,6 +141,10 @@ class Constraint:
         """What a choice costs."""
         return math.fsum((self.fixed, *self.costs[np.arange(len(choice)), choice]))
 
+    def spent_as_asked(self, choice: npt.NDArray[np.int64]) -> float:
+        """The same as the budget counts it: a share of the all-BF16 model's where its amount is one."""
+        return self.spent(choice) / (self.wide if self.budget.is_share else 1.0)
+
     def is_met(self, choice: npt.NDArray[np.int64]) -> bool:
         return self.spent(choice) <= self.limit * (1 + 1e-12)
 

@@ -20,6 +20,7 @@ from dmx.curvature import curvature_scores
 from dmx.decisions import DecisionSpace, decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import best_choice, check_together
+from dmx.leftovers import leftovers
 from dmx.models import LoadedModel, load_model
 from dmx.observed import QuantisedWeights
 from dmx.records import code_sha256
@@ -177,7 +178,8 @@ class _Search:
     def run(self) -> _Found:
         config, state = self.config, self.state
         if len(self.space.pairs) == 1:
-            return _Found(np.zeros(len(self.space.decisions), np.int64), {"note": "one format: nothing to search"})
+            only = np.zeros(len(self.space.decisions), np.int64)
+            return _Found(only, {"note": "one format: nothing to search", **leftovers(only, self.limits, self._why_no_dearer())})
         with self.model:
             path = self._path()
             training = Training(self.space, self.limits, self.model, self.calibration, config, path)
@@ -209,9 +211,7 @@ class _Search:
                     progress=self.progress,
                 )
                 told |= {"exchanges": exchanges, "loss_after_refinement": measure(choice)}
-        told["left_of_budget"] = {one.budget.text: one.left(choice) for one in self.limits}
-        told["left_because"] = self._why_left(choice)
-        return _Found(choice, told)
+        return _Found(choice, told | leftovers(choice, self.limits, self._why_no_dearer()))
 
     def _path(self) -> Secants | None:
         """The gradients from foot to top, of which the start, the first prices and a repair are made; settles the loss on the way."""
@@ -275,14 +275,10 @@ class _Search:
         self.state.save_measured()
         return candidates[best], best
 
-    def _why_left(self, choice: npt.NDArray[np.int64]) -> str:
-        """Why what is left is not spent."""
-        here = np.arange(len(choice))
-        ups = [one.costs - one.costs[here, choice][:, None] for one in self.limits]
-        dearer = np.any([up > 1e-12 * one.limit for up, one in zip(ups, self.limits, strict=True)], axis=0)
-        fits = np.all([up <= one.limit * (1 + 1e-12) - one.spent(choice) for up, one in zip(ups, self.limits, strict=True)], axis=0)
-        if not dearer.any():
-            return "every decision has its dearest pair"
-        if not (dearer & fits).any():
-            return "no single dearer pair fits in what is left"
-        return "dearer pairs would fit, but none was found to lower the loss"
+    def _why_no_dearer(self) -> str:
+        """Why no dearer pair is taken though one would fit."""
+        if self.config.refine:
+            return "dearer pairs would fit, but none was found to lower the loss"
+        if self.config.repair:
+            return "dearer pairs would fit, but the choice that measured best is without them, and refinement is off"
+        return "dearer pairs would fit, but no offset asks for one, and nothing is spent after hardening: repair and refinement are off"

@@ -18,6 +18,7 @@ from dmx.budget import Budget, Scenario, achieved, check_scenario, constraints, 
 from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import check_together
+from dmx.leftovers import leftovers
 from dmx.models import LoadedModel, load_model
 from dmx.text import TokenText, fitting, read_text, tokenize
 from mxsim.assignment import Assignment
@@ -142,7 +143,7 @@ def allocate(
             "model": {"name": loaded.name, "sha256": loaded.sha256},
             "text": {"name": drawn[0].name, "sha256": drawn[0].sha256, "tokens": drawn[0].windows.numel()} if drawn else None,
             "predicted_loss": found.predicted_loss,
-            "left_of_budget": {one.budget.text: one.left(np.asarray(found.choice)) for one in limits},
+            **leftovers(np.asarray(found.choice), limits, found.why_no_dearer),
             "seconds": round(time.perf_counter() - started, 3),
         },
     )

@@ -25,7 +25,7 @@ def allocate(problem: Problem) -> Allocation:
         for d in inwards:
             yield from ((d, pair) for pair in by_bits if bits[pair] > bits[choice[d]])
 
-    return Allocation(choice=spend(problem, cheapest(problem), moves))
+    return Allocation(choice=spend(problem, cheapest(problem), moves), why_no_dearer="dearer pairs would fit, but none has more bits")
 
 
 def outer_first(names: list[str]) -> list[int]:

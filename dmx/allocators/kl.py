@@ -30,4 +30,5 @@ def allocate(problem: Problem) -> Allocation:
             better = [pair for pair in higher if scores[d, pair] < here[d]]
             yield from ((int(d), pair) for pair in sorted(better, key=lambda pair: float(scores[d, pair])))
 
-    return allocation(spend(problem, cheapest(problem, scores), most_sensitive), scores, {})
+    why = "dearer pairs would fit, but no layer's next rung up both fits and has less KL"
+    return allocation(spend(problem, cheapest(problem, scores), most_sensitive), scores, {}, why)

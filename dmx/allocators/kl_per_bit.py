@@ -29,4 +29,5 @@ def allocate(problem: Problem) -> Allocation:
                 return
             yield int(place) // value.shape[1], int(place) % value.shape[1]
 
-    return allocation(spend(problem, cheapest(problem, scores), best_value), scores, {})
+    why = "dearer pairs would fit, but none has less KL"
+    return allocation(spend(problem, cheapest(problem, scores), best_value), scores, {}, why)

@@ -47,8 +47,10 @@ def cached_scores(problem: Problem, kind: str, settings: dict[str, Any], compute
 
 def exact(problem: Problem, scores: Scores, settings: dict[str, Any]) -> Allocation:
     """The choice of least total score within the budgets."""
-    return allocation(best_choice(scores, problem.constraints), scores, settings)
+    why = "dearer pairs would fit, but none lowers the predicted loss"
+    return allocation(best_choice(scores, problem.constraints), scores, settings, why)
 
 
-def allocation(choice: Any, scores: Scores, settings: dict[str, Any]) -> Allocation:
-    return Allocation(choice=choice, predicted_loss=float(scores[np.arange(len(choice)), choice].sum()), settings=settings)
+def allocation(choice: Any, scores: Scores, settings: dict[str, Any], why_no_dearer: str) -> Allocation:
+    predicted = float(scores[np.arange(len(choice)), choice].sum())
+    return Allocation(choice=choice, predicted_loss=predicted, settings=settings, why_no_dearer=why_no_dearer)

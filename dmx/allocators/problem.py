@@ -51,6 +51,7 @@ class Allocation:
     """A choice that meets every budget."""
 
     choice: Choice
+    why_no_dearer: str  #: why no dearer pair is taken though one would fit; told where one would
     predicted_loss: float | None = None  #: the sum of its scores; None for methods that measure nothing
     settings: Mapping[str, Any] = field(default_factory=dict)  #: what was used, defaults filled in
 

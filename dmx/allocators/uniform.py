@@ -20,6 +20,6 @@ def allocate(problem: Problem) -> Allocation:
     for pair in by_bits:
         choice = np.full(len(space.decisions), pair, np.int64)
         if problem.is_met(choice):
-            return Allocation(choice=choice)
+            return Allocation(choice=choice, why_no_dearer="all layers take one pair, and none of more bits fits for all of them")
     together = " and ".join(one.budget.text for one in problem.constraints)
     raise DmxError(f"no single pair of formats for all layers meets {together}: loosen the budget, or take a method that mixes formats")

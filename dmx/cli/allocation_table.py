@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dmx.search_config import PRESET_NOTES
 from mxsim.assignment import Assignment
 from mxsim.cli.table import table
 
-_UNITS = {"bits": "bits, plain mean", "bits_with_scales": "bits with scales", "bytes": "bytes stored", "energy_pj": "energy, pJ"}
-_UNITS |= {"latency_s": "latency, s"}
+#: what was achieved -> its row
+_ACHIEVED = {
+    "bits": "bits, scales out, plain mean",
+    "bits_with_scales": "bits, scales in, plain mean",
+    "bytes": "bytes stored",
+    "energy_pj": "energy, pJ",
+    "latency_s": "latency, s",
+}
+#: kind of a budget -> the unit of its amount, where its name does not say it
+_UNITS = {"dram": ", bytes", "energy": ", pJ", "latency": ", s"}
+#: what a search measured on its text, in the order of its stages
+_LOSSES = {
+    "loss_before_hardening": "loss before hardening",
+    "loss_after_hardening": "loss after hardening",
+    "loss_after_repair": "loss after repair",
+    "loss_after_refinement": "loss after refinement",
+}
 
 
 def assignment_table(assignment: Assignment) -> str:
-    """Each layer's formats, the skipped ones, and what was achieved of the budget."""
+    """Each layer's formats, the skipped ones, what was spent of each budget as it counts, and how the search's loss went."""
+    told = assignment.search
     layers = [[name, pair.weight, pair.activation] for name, pair in assignment.layers.items()]
     layers += [[name, "left wide", "left wide"] for name in assignment.skipped]
-    spent = [[_UNITS[name], f"{value:.6g}"] for name, value in assignment.achieved.items() if value is not None]
-    spent += [[f"left of {name}", f"{100 * share:.3f} %"] for name, share in _left(assignment).items()]
-    note = PRESET_NOTES.get(str(assignment.search.get("preset")))
-    told = f"\n\n{note}" if note else ""
-    return f"{table(['layer', 'weight', 'input'], layers)}\n\n{table(None, spent, right=(1,))}{told}"
+    numbers = [[_ACHIEVED[name], f"{value:.6g}"] for name, value in assignment.achieved.items() if value is not None]
+    for budget in _budgets(assignment.budget):
+        numbers += _spending(budget, told)
+    numbers += [[f"{title}, nats a token", f"{told[name]:.6g}"] for name, title in _LOSSES.items() if name in told]
+    parts = [table(["layer", "weight", "input"], layers), table(None, numbers, right=(1,))]
+    if "left_because" in told:
+        parts.append(f"left because {told['left_because']}")
+    note = PRESET_NOTES.get(str(told.get("preset")))
+    return "\n\n".join([*parts, note] if note else parts)
 
 
-def _left(assignment: Assignment) -> dict[str, Any]:
-    left = assignment.search.get("left_of_budget")
-    return dict(left) if isinstance(left, dict) else {}
+def _budgets(described: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Each budget of an assignment: dmx.search and dmx.allocate name several differently."""
+    several = described.get("all_of") or described.get("all")
+    return list(several) if several else [described]
+
+
+def _spending(budget: Mapping[str, Any], told: Mapping[str, Any]) -> list[list[str]]:
+    """What was spent of a budget, in the unit and by the reading that it was given in, and what is left."""
+    text, kind = budget.get("text", ""), budget.get("kind", "")
+    mean = "weighted by size" if budget.get("bits_weighting") == "size" else "plain mean"
+    reading = f" (scales {budget.get('bits_scales', 'out')}, {mean})" if kind == "bits" else ""
+    unit, mark = ("", "x") if budget.get("is_share") else (_UNITS.get(kind, ""), "")
+    spent, left = (told.get(name, {}).get(text) for name in ("spent_of_budget", "left_of_budget"))
+    rows = [] if spent is None else [[f"spent of {text}{reading}{unit}", f"{spent:.6g}{mark}"]]
+    return rows if left is None else [*rows, [f"left of {text}{reading}", f"{100 * left:z.3f} %"]]

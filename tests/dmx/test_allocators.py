@@ -217,6 +217,37 @@ def test_uniform_takes_the_most_that_fits(llama: LoadedModel) -> None:
     assert {p.weight for p in allocate(llama, "uniform", "bits=7.9", formats=THREE).layers.values()} == {"mxfp6_e2m3"}
 
 
+@pytest.mark.parametrize(
+    ("method", "measured", "reason"),
+    [
+        ("fisher", "fisher.cached_scores", "dearer pairs would fit, but none lowers the predicted loss"),
+        ("first_order", "first_order.cached_scores", "dearer pairs would fit, but none lowers the predicted loss"),
+        ("kl", "kl.kl_scores", "dearer pairs would fit, but no layer's next rung up both fits and has less KL"),
+        ("kl_per_bit", "kl_per_bit.kl_scores", "dearer pairs would fit, but none has less KL"),
+        ("uniform", None, "all layers take one pair, and none of more bits fits for all of them"),
+    ],
+)
+def test_why_a_dearer_pair_is_not_taken_is_told_as_the_method_goes(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, method: str, measured: str | None, reason: str
+) -> None:
+    if measured is not None:  # the cheapest pair is best for all but the first decision
+        scores = np.tile([1.0, 2.0], (14, 1))
+        scores[0] = 2.0, 1.0
+        monkeypatch.setattr(f"dmx.allocators.{measured}", lambda *_: scores)
+    found = allocate(llama, method, "bits=7.9", text=text)
+    assert found.search["left_because"] == reason
+    assert sum(pair.weight == TWO[1] for pair in found.layers.values()) == (measured is not None)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_left_has_a_reason_that_holds(llama: LoadedModel, text: TokenText, method: str) -> None:
+    found = allocate(llama, method, "bits=12", text=text.first(2))
+    if {pair.weight for pair in found.layers.values()} == {TWO[1]}:
+        assert found.search["left_because"] == "every decision has its dearest pair"
+    assert found.search["spent_of_budget"]["bits=12"] == pytest.approx(found.achieved["bits"])
+    assert allocate(llama, "first_last", "bits=5").search["left_because"] == "no single dearer pair fits in what is left"
+
+
 def test_bad_input_is_refused(llama: LoadedModel, text: TokenText) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'fisher'"):
         allocate(llama, "fischer", text=text)
