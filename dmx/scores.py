@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 import torch
+from tqdm import tqdm
 
 from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
@@ -50,18 +51,20 @@ def degree_gradient(
     return gradient, value
 
 
-def path_secants(model: RelaxedModel, calibration: Calibration, batch_windows: int, seed: int) -> Secants:
+def path_secants(model: RelaxedModel, calibration: Calibration, batch_windows: int, seed: int, progress: bool = False) -> Secants:
     """The gradients along the straight way from the ladder's foot to its top; each window of the text is looked at once, at one place."""
     steps = model.degrees.shape[-1]
     places = [step + share for step in range(steps) for share in PATH]
     found = Secants.empty(len(model.degrees), steps)
     windows = calibration.sample(len(calibration.windows), seed, -1)
+    looks: list[tuple[torch.Tensor, torch.Tensor]] = []  # degrees and windows
     for i, place in enumerate(places):
         degrees = (place - torch.arange(steps, dtype=torch.float32)).clamp(0, 1).expand_as(model.degrees)
         own = windows[i :: len(places)] if len(windows) >= len(places) else windows
-        for index in torch.split(own, batch_windows):
-            gradient, _ = degree_gradient(model, calibration, degrees, index)
-            found.add(degrees, gradient, weight=len(index))
+        looks += [(degrees, index) for index in torch.split(own, batch_windows)]
+    for degrees, index in tqdm(looks, desc="gradients along the ladder", unit="batch", disable=not progress, leave=False):
+        gradient, _ = degree_gradient(model, calibration, degrees, index)
+        found.add(degrees, gradient, weight=len(index))
     return found
 
 

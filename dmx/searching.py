@@ -224,7 +224,9 @@ class _Search:
             if shrinks:
                 first = best_choice(pair_scores(self.space, state.path()), self.limits)
                 around = inward(layer_degrees(self.space, first))
-                state.share = next_token_share(self.space, self.model, self.calibration, around, config.batch_windows, config.seed)
+                state.share = next_token_share(
+                    self.space, self.model, self.calibration, around, config.batch_windows, config.seed, self.progress
+                )
                 if state.share != self.calibration.share:
                     self.calibration.share = state.share
                     state.path = self._path_secants()
@@ -232,7 +234,7 @@ class _Search:
         return state.path
 
     def _path_secants(self) -> Secants:
-        return path_secants(self.model, self.calibration, self.config.batch_windows, self.config.seed)
+        return path_secants(self.model, self.calibration, self.config.batch_windows, self.config.seed, self.progress)
 
     def _shares(self, choice: npt.NDArray[np.int64]) -> dict[str, float]:
         return {one.budget.text: one.spent(choice) / one.limit for one in self.limits}

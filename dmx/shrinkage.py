@@ -10,6 +10,7 @@ Stein's estimation rule and its competitors).
 from __future__ import annotations
 
 import torch
+from tqdm import tqdm
 
 from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
@@ -23,7 +24,13 @@ LEAST_GROUPS = 5
 
 
 def next_token_share(
-    space: DecisionSpace, model: RelaxedModel, calibration: Calibration, degrees: torch.Tensor, batch_windows: int, seed: int
+    space: DecisionSpace,
+    model: RelaxedModel,
+    calibration: Calibration,
+    degrees: torch.Tensor,
+    batch_windows: int,
+    seed: int,
+    progress: bool = False,
 ) -> float:
     """The share of (next-token loss - KL) that is more than chance at some degrees, 0 to 1; 0 where there are too few windows to tell.
 
@@ -34,7 +41,8 @@ def next_token_share(
         return 0.0
     found = []
     with calibration.beyond_kl():
-        for group in torch.tensor_split(windows, min(GROUPS, len(windows))):
+        groups = torch.tensor_split(windows, min(GROUPS, len(windows)))
+        for group in tqdm(groups, desc="chance in next-token loss", unit="group", disable=not progress, leave=False):
             parts = [len(index) * degree_gradient(model, calibration, degrees, index)[0] for index in torch.split(group, batch_windows)]
             by_decision = decision_sums(space, torch.stack(parts).sum(0) / len(group))
             found.append((by_decision if space.apart else by_decision.sum(1)).flatten())

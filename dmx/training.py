@@ -134,17 +134,27 @@ class Training:
             leave=None,  # inside another bar it goes when it is done
         )
         for step in bar:
-            self.step(step)
+            shares = self.step(step)
             state.step = step + 1
-            last = {name: values[-1] for name, values in state.history.items() if name != "offsets"}
-            bar.set_postfix(
-                loss=f"{last['loss']:.4f}", bits=f"{last['bits']:.2f}", cost=f"{last['cost']:.3f}", tau=f"{last['temperature']:.2f}"
-            )
+            bar.set_postfix(self._live(shares))
             if state.step % SAVE_EVERY == 0 or state.step == config.steps:
                 save(state)
 
-    def step(self, step: int) -> None:
-        """Take one step of the descent: gradients on a batch of windows, the offsets after them, and what the history keeps."""
+    def _live(self, shares: torch.Tensor) -> dict[str, str]:
+        """What the bar shows. Bits are counted as the first budget in bits counts them; cost is the share of the budget spent the most."""
+        last = {name: values[-1] for name, values in self.state.history.items() if name != "offsets"}
+        bits = next(
+            (share * one.limit for share, one in zip(shares.tolist(), self.constraints, strict=True) if one.budget.kind == "bits"),
+            last["bits"],
+        )
+        cost, temperature = f"{100 * last['cost']:.1f}% of budget", f"{last['temperature']:.2f}"
+        return {"loss": f"{last['loss']:.4f}", "bits": f"{bits:.2f}", "cost": cost, "temperature": temperature}
+
+    def step(self, step: int) -> torch.Tensor:
+        """Take one step of the descent: gradients on a batch of windows, the offsets after them, and what the history keeps.
+
+        Returns: (constraints,) the expected costs before it, as shares of the budgets.
+        """
         state, config = self.state, self.config
         sharpness = self.schedule.sharpness(step)
         taken = degrees(self._positive(), self.ladder_steps, sharpness)
@@ -173,6 +183,7 @@ class Training:
         state.history["cost"].append(float(spent.detach().max()))
         state.history["temperature"].append(self.schedule.temperature(step))
         state.history["offsets"].append([[round(v, 4) for v in row] for row in self._positive().tolist()])
+        return spent.detach()
 
     def _land(self, sharpness: float) -> None:
         """Lower or raise all offsets together until the expected cost is the budget."""

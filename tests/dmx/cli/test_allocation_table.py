@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,10 +37,17 @@ def test_a_budget_is_told_by_the_reading_that_it_was_given_in(
 ) -> None:
     call = ("search", llama_folder, "--budget", "bits=5.25", "--bits-scales", "in", "--bits-weighting", "size", "--steps", 2)
     assert run(monkeypatch, *call, "--text", text_file, "-o", tmp_path) == 0
-    found = rows(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    found = rows(captured.out)
     assert float(found["spent of bits=5.25 (scales in, weighted by size)"]) <= 5.25
     assert found["left of bits=5.25 (scales in, weighted by size)"].endswith("%")
     assert {"bits, scales out, plain mean", "bits, scales in, plain mean"} <= set(found)
+    steps = re.findall(r"loss=[\d.]+, bits=([\d.]+), cost=([\d.]+)% of budget, temperature=[\d.]+", captured.err)
+    assert len(steps) >= 2
+    for bits, cost in steps:  # the bits that the budget counts
+        assert float(bits) == pytest.approx(5.25 * float(cost) / 100, abs=0.02)
+    assert "gradients along the ladder: " in captured.err
+    assert "chance in next-token loss: " in captured.err
 
 
 def test_the_plain_reading_is_told_too(llama: LoadedModel) -> None:
