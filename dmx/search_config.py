@@ -135,6 +135,11 @@ def preset(name: str) -> SearchConfig:
     return PRESETS[name]
 
 
+def preset_of(config: SearchConfig) -> str | None:
+    """The preset whose method a configuration follows: the one that agrees in all of CHOICES, whatever else was set; None where none does."""
+    return next((name for name, one in PRESETS.items() if all(getattr(one, field) == getattr(config, field) for field in CHOICES)), None)
+
+
 def parse_settings(words: list[str]) -> dict[str, Any]:
     """NAME=VALUE words as settings of the right types. Raises: DmxError for another form, UnknownNameError for another name."""
     types = {field.name: type(getattr(PRESETS["default"], field.name)) for field in fields(SearchConfig)}

@@ -27,7 +27,7 @@ from dmx.records import code_sha256
 from dmx.refinement import Measure, refine
 from dmx.relax import RelaxedModel
 from dmx.scores import inward, layer_degrees, pair_scores, path_secants
-from dmx.search_config import SearchConfig, preset
+from dmx.search_config import SearchConfig, preset, preset_of
 from dmx.search_state import SearchState
 from dmx.secants import Secants
 from dmx.shrinkage import next_token_share
@@ -107,7 +107,7 @@ def search(
         achieved=spent,
         search={
             "method": "dmx",
-            "preset": config if isinstance(config, str) else None,
+            "preset": preset_of(chosen),
             "config": chosen.to_json(),
             "model": {"name": loaded.name, "sha256": loaded.sha256},
             "text": {"name": tokens.name, "sha256": tokens.sha256, "tokens": tokens.scored_tokens},

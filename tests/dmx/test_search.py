@@ -23,7 +23,7 @@ from dmx.knapsack import best_choice
 from dmx.models import load_model
 from dmx.observed import QuantisedWeights
 from dmx.scores import path_secants
-from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings
+from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings, preset_of
 from dmx.search_state import NOTES, SearchState
 from dmx.searching import TOP, search, search_text
 from dmx.secants import Secants
@@ -347,6 +347,15 @@ def test_a_setting_that_cannot_be_read_is_refused(word: str) -> None:
 def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises((DmxError, MxsimError)):
         SearchConfig().with_settings(wrong)
+
+
+def test_a_preset_is_known_by_its_method_not_by_its_name() -> None:
+    run = {"formats": LADDER, "policy": "torchao", "tie": True, "apart": True, "steps": 3, "tokens": 64, "context": 8, "seed": 7}
+    for name, preset in PRESETS.items():
+        assert preset_of(preset) == preset_of(preset.with_settings(run)) == name
+        assert preset_of(preset.with_settings({"learning_rate": 0.3, "refine": 5})) == name
+    assert preset_of(SearchConfig(loss="ce")) is None
+    assert preset_of(PRESETS["paper"].with_settings({"relaxation": "mix"})) is None
 
 
 def test_presets_survive_json() -> None:

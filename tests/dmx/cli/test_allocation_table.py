@@ -98,3 +98,4 @@ def test_the_papers_way_says_that_it_spends_nothing_after_hardening(llama: Loade
     found = search(llama, "bits=7.9", config=PRESETS["paper"], text=text, steps=2, batch_windows=2)
     assert found.search["left_of_budget"]["bits=7.9"] > 0.1
     assert "nothing is spent after hardening: repair and refinement are off" in found.search["left_because"]
+    assert "without its learned rotations" in assignment_table(found)  # however the preset was asked for
