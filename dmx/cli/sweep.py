@@ -21,7 +21,7 @@ EXAMPLES = (
 def command(
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder for records; a second call does only what is new.")],
     model: options.Model = None,
-    budgets: Annotated[str, typer.Option("--budgets", help="With commas between.")] = "bits=4.5,bits=5,bits=5.5,bits=6,bits=7",
+    budgets: Annotated[str, typer.Option("--budgets", help="With commas between; bits count scales out, as a plain mean over linears.")] = "bits=4.5,bits=5,bits=5.5,bits=6,bits=7",
     methods: Annotated[
         str, typer.Option("--methods", help="Of uniform, first_last, kl, kl_per_bit, first_order, fisher, dmx, dmx_kl, dmx_paper.")
     ] = ("uniform,first_last,kl,kl_per_bit,first_order,fisher,dmx"),
@@ -84,6 +84,8 @@ def command(
     else:
         told = (f"{done['runs']} runs", f"{done['done_before']} were there", f"{done['done']} done", f"{len(done['failed'])} failed")
         print(f"{', '.join(told)}, {done['seconds']:.0f} s")
+        if any(word.startswith("bits") for word in asked.budgets):
+            print("budgets in bits: scales out, plain mean over linears")
     print(f"records are in {output / 'records'}", file=sys.stderr)
     if done["failed"]:
         raise typer.Exit(1)

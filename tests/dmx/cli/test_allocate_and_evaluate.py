@@ -107,6 +107,17 @@ def test_bad_input_is_a_line_and_exit_status_2(
     assert not (tmp_path / "out" / "assignment.json").exists()
 
 
+def test_a_sweep_says_how_its_budgets_count_bits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], llama_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    call = ("sweep", llama_folder, "--methods", "uniform", "--text", text_file, "--tokens", 64, "--report-windows", 1, "--device", "b200")
+    call += ("--assume", "b200-fp4-half-fp8")
+    told = "budgets in bits: scales out, plain mean over linears"
+    for budgets, expected in (("bits=5", True), ("bytes=0.9x", False)):
+        assert run(monkeypatch, *call, "--budgets", budgets, "-o", tmp_path) == 0
+        assert (told in capsys.readouterr().out) is expected
+
+
 def test_help_and_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--version") == 0
     assert capsys.readouterr().out.startswith("dmx ")
