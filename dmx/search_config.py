@@ -136,8 +136,9 @@ def preset(name: str) -> SearchConfig:
 
 
 def preset_of(config: SearchConfig) -> str | None:
-    """The preset whose method a configuration follows: the one that agrees in all of CHOICES, whatever else was set; None where none does."""
-    return next((name for name, one in PRESETS.items() if all(getattr(one, field) == getattr(config, field) for field in CHOICES)), None)
+    """The preset whose method a configuration follows: the one that agrees in all of CHOICES, whatever else was set; None without one."""
+    method = [getattr(config, choice) for choice in CHOICES]
+    return next((name for name, one in PRESETS.items() if [getattr(one, choice) for choice in CHOICES] == method), None)
 
 
 def parse_settings(words: list[str]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class ScoreCache:
         """The scores of a key, computed where no file has them.
 
         Args: key: everything they depend on, JSON.  shape: theirs.  Returns: float64, to the last bit what compute returned.
-        Raises: DmxError for a file that is damaged, or a folder that cannot be written.
+        Raises: DmxError for a file that is damaged, or a folder that cannot be written, before anything is computed.
         """
         if self.folder is None:
             return compute()
@@ -43,9 +43,33 @@ class ScoreCache:
         path = self.folder / f"scores-{hashlib.sha256(_canonical(full).encode()).hexdigest()}.json"
         if path.is_file():
             return _read(path, full, shape)
+        _need_writable(self.folder)
         scores = compute()
         _write(path, {"key": full, "scores": scores.tolist()})
         return scores
+
+
+def user_folder() -> Path:
+    """The user's own, which every call shares: mxsim/scores in $XDG_CACHE_HOME, or in ~/.cache. Source: XDG Base Directory 0.8."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(given):
+        return Path(given) / "mxsim" / "scores"
+    try:
+        return Path.home() / ".cache" / "mxsim" / "scores"
+    except RuntimeError:
+        raise DmxError("there is no home folder to keep scores in: pass --cache FOLDER, or set XDG_CACHE_HOME to a full path") from None
+
+
+def _need_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise DmxError(
+            f"scores cannot be kept in {str(folder)!r}: {reason}; pass another folder (--cache), nothing was measured"
+        ) from error
 
 
 def _canonical(content: Mapping[str, Any]) -> str:
@@ -66,11 +90,7 @@ def _read(path: Path, key: Mapping[str, Any], shape: tuple[int, ...]) -> npt.NDA
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Whole or not at all: a reader never sees a part."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".scores-", suffix=".part")
-    except OSError as error:
-        raise DmxError(f"scores cannot be kept in {str(path.parent)!r}: {error.strerror or error}") from error
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".scores-", suffix=".part")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump(content, file)

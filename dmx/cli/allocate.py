@@ -51,13 +51,15 @@ def command(
         ),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option("--cache", help="The folder that scores are kept in, for other budgets. [default: OUTPUT/cache]")
+        Path | None,
+        typer.Option("--cache", help="The folder that scores are kept in, for other budgets. [default: mxsim/scores in the user's cache]"),
     ] = None,
     on: options.On = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the assignment as JSON.")] = False,
 ) -> None:
     """Choose each layer's formats by a published method: the baselines of the search."""
     from dmx.allocators import allocate
+    from dmx.allocators.score_cache import user_folder
     from dmx.cli.allocation_table import assignment_table
     from dmx.files import made_folder
     from dmx.models import load_model
@@ -82,7 +84,7 @@ def command(
         scenario=options.scenario_of(device, phase, batch, context, scenario, kv_format, assume),
         bits_scales=bits_scales,
         bits_weighting=bits_weighting,
-        cache=cache or output / "cache",
+        cache=cache or user_folder(),
         progress=True,
         **settings,
     )

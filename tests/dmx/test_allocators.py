@@ -16,6 +16,7 @@ from dmx.allocators.first_last import outer_first  # noqa: E402
 from dmx.allocators.first_order import measure as first_order_scores  # noqa: E402
 from dmx.allocators.kl_scores import kl_scores  # noqa: E402
 from dmx.allocators.problem import Problem  # noqa: E402
+from dmx.allocators.score_cache import user_folder  # noqa: E402
 from dmx.budget import Budget, Scenario, constraints  # noqa: E402
 from dmx.curvature import curvature_scores  # noqa: E402
 from dmx.decisions import decision_space  # noqa: E402
@@ -198,6 +199,16 @@ def test_scores_kept_by_older_versions_are_looked_at_too(llama: LoadedModel, tex
     path.write_text(json.dumps(content))
     with pytest.raises(DmxError, match=r"the kl scores of 1 of 14 decisions are not finite"):
         allocate(llama, "kl", "bits=5", text=text, cache=tmp_path)
+
+
+def test_the_users_cache_is_where_the_standard_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for given, top in ((str(tmp_path / "mine"), tmp_path / "mine"), ("", tmp_path / "home/.cache"), ("relative", tmp_path / "home/.cache")):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert user_folder() == top / "mxsim" / "scores"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert user_folder() == tmp_path / "home/.cache/mxsim/scores"
+    assert not (tmp_path / "home").exists()
 
 
 def test_the_same_seed_gives_the_same(llama: LoadedModel, text: TokenText) -> None:

@@ -33,7 +33,7 @@ def test_allocate_writes_what_evaluate_reads(
     assert assignment.achieved["bits"] <= 5
     assert assignment.budget["text"] == "bits=5"
     assert assignment.search["method"] == "fisher"
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["assignment.json"]
     assert run(monkeypatch, *call, "--json") == 0
     assert json.loads(capsys.readouterr().out)["layers"] == assignment.to_json()["layers"]
 
@@ -105,6 +105,24 @@ def test_bad_input_is_a_line_and_exit_status_2(
     assert captured.err.startswith("dmx: ")
     assert message in captured.err
     assert not (tmp_path / "out" / "assignment.json").exists()
+
+
+def test_scores_serve_another_budget_in_another_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], llama_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    call = ("allocate", llama_folder, "--method", "fisher", "--text", text_file, "--budget")
+    assert run(monkeypatch, *call, "bits=5", "-o", tmp_path / "five") == 0
+    assert len(list((tmp_path / "cache" / "mxsim" / "scores").iterdir())) == 1
+    monkeypatch.setattr("dmx.allocators.fisher.curvature_scores", lambda *_, **__: pytest.fail("measured again"))
+    assert run(monkeypatch, *call, "bits=6", "-o", tmp_path / "six") == 0
+    assert Assignment.load(tmp_path / "six").achieved["bits"] > 5
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    capsys.readouterr()
+    assert run(monkeypatch, *call, "bits=6", "-o", tmp_path / "seven", "--cache", blocked / "scores") == 2
+    assert "scores cannot be kept in" in (told := capsys.readouterr().err)
+    assert "--cache" in told
 
 
 def test_a_sweep_says_how_its_budgets_count_bits(
