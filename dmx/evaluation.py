@@ -20,7 +20,8 @@ from dmx.quantised_linear import apply, read_assignment
 from dmx.text import TokenText, fitting, read_text, tokenize
 from mxsim.assignment import Assignment
 
-PROTOCOL = "non-overlapping windows of the model's context, no special tokens, the first token of each window not scored"
+#: Of a window's tokens.
+PROTOCOL = "non-overlapping windows of {} tokens, no special tokens, the first token of each window not scored"
 #: Tokens in one forward pass; bounds the memory of the logits.
 BATCH_TOKENS = 4096
 
@@ -45,7 +46,7 @@ def evaluate(
     Args:
         model: see dmx.load_model.  assignment: an Assignment or its file; None is the float model.
         text: a UTF-8 file, or tokens; None is the embedded model's report text.  part: "all", or the "first" or "second" half.
-        context: tokens of a window, the model's longest when None.  windows: only so many.
+        context: tokens of a window; the model's longest, at most 2048, when None.  windows: only so many.
         kl: also the mean over tokens of KL(float || quantised), in nats.
         tasks: names or files of multiple-choice tasks: see dmx.tasks.  task_limit: only so many questions of each.
         unit: a unit of mxsim.UNITS or its TOML file: every assigned linear is computed by it, bit for bit.
@@ -105,7 +106,7 @@ def evaluate(
         "tokens": tokens.scored_tokens,
         "windows": int(tokens.windows.shape[0]),
         "context": int(tokens.windows.shape[1]),
-        "protocol": PROTOCOL,
+        "protocol": PROTOCOL.format(tokens.windows.shape[1]),
         "text": {"name": tokens.name, "sha256": tokens.sha256},
         "kl_to_float": (divergence / tokens.scored_tokens if chosen is not None else 0.0) if kl else None,
         "tasks": scores,

@@ -42,7 +42,8 @@ class LoadedModel:
     source: str  #: "embedded", "hub", "live module", or the folder's name
     sha256: str  #: of every parameter's name, shape and values: see content_hash
     config_sha256: str  #: of its configuration, as far as that decides what it computes
-    context: int  #: tokens of a window: the model's longest, at most LONGEST_WINDOW
+    context: int  #: tokens of a window where nothing else is asked for: the model's longest, at most LONGEST_WINDOW
+    longest: int  #: tokens of a window that may be asked for: the model's positions
     stored_dtypes: dict[str, torch.dtype]  #: linear -> the dtype its weight was stored in
 
     @property
@@ -169,6 +170,7 @@ def _describe(module: nn.Module, tokenizer: Any, name: str, source: str, stored:
         sha256=content_hash(module),
         config_sha256=config_hash(config),
         context=min(longest, LONGEST_WINDOW),
+        longest=longest,
         stored_dtypes=stored,
     )
 

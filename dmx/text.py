@@ -91,15 +91,15 @@ def fitting(model: LoadedModel, text: TokenText) -> TokenText:
 
 
 def tokenize(model: LoadedModel, text: str, *, name: str, context: int | None = None, part: str = "all") -> TokenText:
-    """Cut a text into windows of the model's context, without any special tokens.
+    """Cut a text into windows of one length, without any special tokens.
 
-    Args: context: tokens a window, the model's when None.  part: "all", or the "first" or "second" half of the windows, so that one file
-        can serve a search and its report.
+    Args: context: tokens a window; the model's longest, at most 2048, when None.  part: "all", or the "first" or "second" half of the
+        windows, so that one file can serve a search and its report.
     Raises: DmxError for a text shorter than one window.
     """
     length = model.context if context is None else context
-    if not 2 <= length <= model.context:
-        raise DmxError(f"a window of {length} tokens does not fit {model.name!r}: take 2 to {model.context}")
+    if not 2 <= length <= model.longest:
+        raise DmxError(f"a window of {length} tokens does not fit {model.name!r}: take 2 to {model.longest}")
     ids = model.need_tokenizer()(text, add_special_tokens=False, verbose=False)["input_ids"]
     largest, known = max(ids, default=0), embedded_tokens(model.module)
     if largest >= known:

@@ -23,7 +23,9 @@ def command(
     assignment: Annotated[Path | None, typer.Option("--assignment", help="An assignment.json or its folder; left out, float.")] = None,
     text: options.Text = None,
     part: options.Part = "all",
-    context: Annotated[int | None, typer.Option("--context", help="Tokens of a window. [default: the model's longest]")] = None,
+    context: Annotated[
+        int | None, typer.Option("--context", help="Tokens of a window. [default: the model's longest, at most 2048]")
+    ] = None,
     windows: Annotated[int | None, typer.Option("--windows", help="Only so many windows.", min=1)] = None,
     tasks: Annotated[str | None, typer.Option("--tasks", help="Names or files of multiple-choice tasks, with commas between.")] = None,
     task_limit: Annotated[int | None, typer.Option("--task-limit", help="Only so many questions of each task.", min=1)] = None,
@@ -75,10 +77,11 @@ def report(found: dict[str, Any]) -> str:
         ]
     text = table(None, rows)
     if found["tasks"]:
-        head = ["task", "accuracy", "stderr", "chance", "questions"]
-        body = [
-            [name, *(f"{score[key]:.4f}" for key in ("accuracy", "stderr", "chance")), str(score["questions"])]
-            for name, score in found["tasks"].items()
-        ]
+        head = ["task", "accuracy", "95 % interval", "chance", "questions"]
+        body = []
+        for name, score in found["tasks"].items():
+            low, high = score["interval_95"]
+            chance = "not known" if score["chance"] is None else f"{score['chance']:.4f}"
+            body.append([name, f"{score['accuracy']:.4f}", f"{low:.4f} to {high:.4f}", chance, str(score["questions"])])
         text += f"\n\n{table(head, body, right=range(1, 5))}"
     return text

@@ -21,7 +21,9 @@ EXAMPLES = (
 def command(
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder for records; a second call does only what is new.")],
     model: options.Model = None,
-    budgets: Annotated[str, typer.Option("--budgets", help="With commas between; bits count scales out, as a plain mean over linears.")] = "bits=4.5,bits=5,bits=5.5,bits=6,bits=7",
+    budgets: Annotated[
+        str, typer.Option("--budgets", help="With commas between; bits count scales out, as a plain mean over linears.")
+    ] = "bits=4.5,bits=5,bits=5.5,bits=6,bits=7",
     methods: Annotated[
         str, typer.Option("--methods", help="Of uniform, first_last, kl, kl_per_bit, first_order, fisher, dmx, dmx_kl, dmx_paper.")
     ] = ("uniform,first_last,kl,kl_per_bit,first_order,fisher,dmx"),

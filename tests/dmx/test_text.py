@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,15 @@ def test_a_sample_follows_from_the_seed(text: TokenText) -> None:
     assert not torch.equal(drawn[0], drawn[2])
     assert drawn[0].shape == (3, 32)
     assert sample_windows(text, 10**6, 0) is text
+
+
+def test_windows_beyond_the_default_are_allowed_up_to_the_models_positions() -> None:
+    def each_letter(text: str, **_: object) -> dict[str, list[int]]:
+        return {"input_ids": [1] * len(text)}
+
+    long = load_model(random_model("llama", max_position_embeddings=3000))
+    model = replace(long, tokenizer=each_letter)
+    assert tokenize(model, "a" * 7000, name="a").windows.shape == (3, 2048)
+    assert tokenize(model, "a" * 7000, name="a", context=3000).windows.shape == (2, 3000)
+    with pytest.raises(DmxError, match="take 2 to 3000"):
+        tokenize(model, "a" * 7000, name="a", context=3001)

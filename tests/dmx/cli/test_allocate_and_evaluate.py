@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from dmx.cli import main
+from dmx.cli.evaluate import report
 from mxsim.assignment import Assignment
 
 
@@ -123,6 +125,27 @@ def test_scores_serve_another_budget_in_another_folder(
     assert run(monkeypatch, *call, "bits=6", "-o", tmp_path / "seven", "--cache", blocked / "scores") == 2
     assert "scores cannot be kept in" in (told := capsys.readouterr().err)
     assert "--cache" in told
+
+
+def test_what_evaluate_prints_of_windows_and_tasks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], llama_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    questions = [{"query": "a b", "choices": [" a", " b", " c", " d"], "gold": gold % 4} for gold in range(8)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, questions)), encoding="utf-8")
+    call = ("evaluate", llama_folder, "--text", text_file, "--context", 16, "--windows", 2, "--tasks", tmp_path / "mine.jsonl")
+    assert run(monkeypatch, *call) == 0
+    out = capsys.readouterr().out
+    assert "30 in 2 windows of 16" in out
+    assert "non-overlapping windows of 16 tokens" in out
+    head, line = (re.split(r"  +", row.strip()) for row in out.splitlines() if row.startswith(("task", "mine")))
+    assert head == ["task", "accuracy", "95 % interval", "chance", "questions"]
+    assert line == ["mine", "0.2500", "0.0715 to 0.5907", "0.2500", "8"]
+
+
+def test_a_task_of_unknown_chance_is_printed() -> None:
+    score = {"accuracy": 0.5, "stderr": 0.1, "interval_95": [0.4, 0.6], "chance": None, "questions": 9}
+    found = {"perplexity": 1.0, "tokens": 1, "windows": 1, "context": 2, "text": {"name": "t"}, "protocol": "p", "kl_to_float": None}
+    assert "not known" in report({**found, "unit": None, "tasks": {"theirs": score}})
 
 
 def test_a_sweep_says_how_its_budgets_count_bits(
