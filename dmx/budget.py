@@ -119,6 +119,13 @@ class Budget:
         }
 
 
+def described(budgets: Sequence[Budget]) -> dict[str, Any]:
+    """One or several budgets as an assignment keeps them: {"text", "all_of"} of several."""
+    if len(budgets) == 1:
+        return budgets[0].to_json()
+    return {"text": " and ".join(one.text for one in budgets), "all_of": [one.to_json() for one in budgets]}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Constraint:
     """A budget on a decision space: fixed + sum over decisions of costs[d, choice[d]] <= limit."""

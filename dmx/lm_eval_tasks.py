@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dmx.errors import DmxError
 from dmx.loglikelihood import not_training
+from dmx.models import longest_window
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,13 +50,12 @@ def score_harness_tasks(
                 f"unknown task {name!r}: it is no embedded task, no file, and no task of lm-evaluation-harness "
                 "(its names: python -m lm_eval ls tasks)"
             )
-    context = int(getattr(module.config, "max_position_embeddings", 2048))
     try:
         with not_training(module):
             model = HFLM(
                 pretrained=module,
                 tokenizer=tokenizer,
-                batch_size=max(1, batch_tokens // context),
+                batch_size=max(1, batch_tokens // longest_window(module)),
                 device=str(next(module.parameters()).device),
             )
             outcome = simple_evaluate(model=model, tasks=list(found.values()), limit=limit, task_manager=manager, bootstrap_iters=0)

@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from dmx.errors import DmxError
+from dmx.models import longest_window
 
 #: the most logits of one batch, in elements: 1 GiB of float32
 _MOST_LOGITS = 1 << 28
@@ -61,8 +62,7 @@ def loglikelihoods(
     Args: pairs: (context, continuation). batch_tokens: tokens of a batch, padding included.
     Raises: DmxError for a continuation longer than the window.
     """
-    limit = int(getattr(getattr(module, "config", None), "max_position_embeddings", 0) or 1 << 20)
-    requests = _requests(tokenizer, pairs, limit)
+    requests = _requests(tokenizer, pairs, longest_window(module))
     requests.sort(key=lambda request: (-len(request.tokens), request.tokens))
     found: list[Likelihood | None] = [None] * len(pairs)
     device = next(module.parameters()).device

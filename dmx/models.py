@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -43,12 +44,16 @@ class LoadedModel:
     sha256: str  #: of every parameter's name, shape and values: see content_hash
     config_sha256: str  #: of its configuration, as far as that decides what it computes
     context: int  #: tokens of a window where nothing else is asked for: the model's longest, at most LONGEST_WINDOW
-    longest: int  #: tokens of a window that may be asked for: the model's positions
     stored_dtypes: dict[str, torch.dtype]  #: linear -> the dtype its weight was stored in
 
     @property
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
+
+    @property
+    def longest(self) -> int:
+        """How many tokens it has positions for."""
+        return longest_window(self.module)
 
     @property
     def dtypes(self) -> list[str]:
@@ -151,12 +156,16 @@ def _need_device(name: str) -> None:
         raise DmxError(f"nothing can run on {name!r} here: {_first_line(error)}; cpu always can, cuda where PyTorch sees a GPU") from error
 
 
+def longest_window(module: nn.Module) -> int:
+    """How many tokens a model has positions for; sys.maxsize where its configuration sets no bound."""
+    return int(getattr(getattr(module, "config", None), "max_position_embeddings", 0) or sys.maxsize)
+
+
 def _describe(module: nn.Module, tokenizer: Any, name: str, source: str, stored: dict[str, torch.dtype]) -> LoadedModel:
     module.train(False)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     config = getattr(module, "config", None)
-    longest = int(getattr(config, "max_position_embeddings", 0) or LONGEST_WINDOW)
     if not searched_linears(module):
         raise DmxError(
             f"model {name!r} has no torch.nn.Linear in its decoder, so there is nothing to assign formats to: "
@@ -169,8 +178,7 @@ def _describe(module: nn.Module, tokenizer: Any, name: str, source: str, stored:
         source=source,
         sha256=content_hash(module),
         config_sha256=config_hash(config),
-        context=min(longest, LONGEST_WINDOW),
-        longest=longest,
+        context=min(longest_window(module), LONGEST_WINDOW),
         stored_dtypes=stored,
     )
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from dmx.budget import Budget, Constraint, Scenario, achieved, check_scenario, constraints, told_scenario
+from dmx.budget import Budget, Constraint, Scenario, achieved, check_scenario, constraints, described, told_scenario
 from dmx.calibration import Calibration
 from dmx.curvature import curvature_scores
 from dmx.decisions import DecisionSpace, decision_space
@@ -96,7 +96,7 @@ def search(
         layers=space.layer_pairs(found.choice),
         skipped=space.skipped,
         policy=chosen.policy,
-        budget=budgets[0].to_json() if len(budgets) == 1 else {"all_of": [one.to_json() for one in budgets]},
+        budget=described(budgets),
     )
     spent = achieved(assignment, loaded.shape, place)
     result = Assignment(

@@ -59,12 +59,6 @@ def embedded_tokens(module: nn.Module) -> int:
     return int(table.weight.shape[0]) if table is not None else sys.maxsize
 
 
-def longest_window(module: nn.Module) -> int:
-    """How many tokens a model has positions for."""
-    config = getattr(module, "config", None)
-    return int(getattr(config, "max_position_embeddings", 0) or sys.maxsize)
-
-
 def fitting(model: LoadedModel, text: TokenText) -> TokenText:
     """The same text, once it is known to be one that the model can read.
 
@@ -77,10 +71,8 @@ def fitting(model: LoadedModel, text: TokenText) -> TokenText:
             f"text {text.name!r} has windows of shape {tuple(windows.shape)} and {windows.dtype}: pass (windows, tokens) of torch.int64, "
             "one window at least"
         )
-    width, longest = windows.shape[1], longest_window(model.module)
-    if not 2 <= width <= longest:
-        allowed = f"2 to {longest}" if longest < sys.maxsize else "2 or more"
-        raise DmxError(f"text {text.name!r} has windows of {width} tokens, which do not fit {model.name!r}: cut it into {allowed}")
+    if not 2 <= windows.shape[1] <= model.longest:
+        raise DmxError(f"text {text.name!r} has windows of {windows.shape[1]} tokens, which do not fit {model.name!r}: take {_fit(model)}")
     least, largest, known = int(windows.min()), int(windows.max()), embedded_tokens(model.module)
     if least < 0 or largest >= known:
         wrong = least if least < 0 else largest
@@ -88,6 +80,10 @@ def fitting(model: LoadedModel, text: TokenText) -> TokenText:
             f"text {text.name!r} holds token {wrong}, but {model.name!r} knows 0 to {known - 1}: tokenize it with the model's own tokenizer"
         )
     return text
+
+
+def _fit(model: LoadedModel) -> str:
+    return f"2 to {model.longest}" if model.longest < sys.maxsize else "2 or more"
 
 
 def tokenize(model: LoadedModel, text: str, *, name: str, context: int | None = None, part: str = "all") -> TokenText:
@@ -99,7 +95,7 @@ def tokenize(model: LoadedModel, text: str, *, name: str, context: int | None = 
     """
     length = model.context if context is None else context
     if not 2 <= length <= model.longest:
-        raise DmxError(f"a window of {length} tokens does not fit {model.name!r}: take 2 to {model.longest}")
+        raise DmxError(f"a window of {length} tokens does not fit {model.name!r}: take {_fit(model)}")
     ids = model.need_tokenizer()(text, add_special_tokens=False, verbose=False)["input_ids"]
     largest, known = max(ids, default=0), embedded_tokens(model.module)
     if largest >= known:

@@ -14,7 +14,7 @@ from torch import nn
 from dmx.allocators import first_last, first_order, fisher, kl, kl_per_bit, uniform
 from dmx.allocators.problem import Method, Problem, sample_windows
 from dmx.allocators.score_cache import ScoreCache
-from dmx.budget import Budget, Scenario, achieved, check_scenario, constraints, told_scenario
+from dmx.budget import Budget, Scenario, achieved, check_scenario, constraints, described, told_scenario
 from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import check_together
@@ -131,7 +131,7 @@ def allocate(
         layers=assignment.layers,
         skipped=assignment.skipped,
         policy=policy,
-        budget=_described(budgets),
+        budget=described(budgets),
         achieved=spent,
         search={
             "method": method,
@@ -147,12 +147,6 @@ def allocate(
             "seconds": round(time.perf_counter() - started, 3),
         },
     )
-
-
-def _described(budgets: Sequence[Budget]) -> dict[str, Any]:
-    if len(budgets) == 1:
-        return budgets[0].to_json()
-    return {"text": " and ".join(one.text for one in budgets), "all": [one.to_json() for one in budgets]}
 
 
 def _read(model: LoadedModel, text: str | Path | None, part: str, context: int | None) -> TokenText:

@@ -34,7 +34,7 @@ def assignment_table(assignment: Assignment) -> str:
     layers = [[name, pair.weight, pair.activation] for name, pair in assignment.layers.items()]
     layers += [[name, "left wide", "left wide"] for name in assignment.skipped]
     numbers = [[_ACHIEVED[name], f"{value:.6g}"] for name, value in assignment.achieved.items() if value is not None]
-    for budget in _budgets(assignment.budget):
+    for budget in assignment.budget.get("all_of", [assignment.budget]):
         numbers += _spending(budget, told)
     numbers += [[f"{title}, nats a token", f"{told[name]:.6g}"] for name, title in _LOSSES.items() if name in told]
     parts = [table(["layer", "weight", "input"], layers), table(None, numbers, right=(1,))]
@@ -42,12 +42,6 @@ def assignment_table(assignment: Assignment) -> str:
         parts.append(f"left because {told['left_because']}")
     note = PRESET_NOTES.get(str(told.get("preset")))
     return "\n\n".join([*parts, note] if note else parts)
-
-
-def _budgets(described: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Each budget of an assignment: dmx.search and dmx.allocate name several differently."""
-    several = described.get("all_of") or described.get("all")
-    return list(several) if several else [described]
 
 
 def _spending(budget: Mapping[str, Any], told: Mapping[str, Any]) -> list[list[str]]:

@@ -16,8 +16,8 @@ from dmx.allocators import allocate  # noqa: E402
 from dmx.allocators.problem import sample_windows  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
 from dmx.evaluation import evaluate  # noqa: E402
-from dmx.models import LoadedModel, load_model  # noqa: E402
-from dmx.text import TokenText, longest_window, read_text, tokenize  # noqa: E402
+from dmx.models import LoadedModel, load_model, longest_window  # noqa: E402
+from dmx.text import TokenText, read_text, tokenize  # noqa: E402
 from tests.dmx.small_models import random_model, random_text  # noqa: E402
 
 
@@ -63,7 +63,7 @@ def test_bad_text_is_refused(llama: LoadedModel, tmp_path: Path) -> None:
     [
         (torch.full((4, 32), 64), r"holds token 64, but 'llama\d*' knows 0 to 63"),
         (torch.full((4, 32), -1), "holds token -1"),
-        (torch.zeros(2, 64, dtype=torch.int64), r"windows of 64 tokens, which do not fit 'llama\d*': cut it into 2 to 32"),
+        (torch.zeros(2, 64, dtype=torch.int64), r"windows of 64 tokens, which do not fit 'llama\d*': take 2 to 32"),
         (torch.zeros(2, 1, dtype=torch.int64), "windows of 1 tokens"),
         (torch.zeros(0, 32, dtype=torch.int64), r"shape \(0, 32\)"),
         (torch.zeros(32, dtype=torch.int64), r"shape \(32,\)"),
