@@ -33,7 +33,7 @@ from dmx.search_config import SearchConfig
 from dmx.text import TokenText
 from dmx.training import Training
 
-ROUNDS = 5
+ROUNDS = 15
 FORMATS = ("mxfp4_e2m1", "mxfp8_e4m3")
 LADDERS = {"search": FORMATS, "search of three": ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")}
 WINDOWS, CONTEXT = 2, 256
