@@ -33,10 +33,13 @@ from dmx.search_config import SearchConfig
 from dmx.text import TokenText
 from dmx.training import Training
 
-ROUNDS = 15
 FORMATS = ("mxfp4_e2m1", "mxfp8_e4m3")
 LADDERS = {"search": FORMATS, "search of three": ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")}
-WINDOWS, CONTEXT = 2, 256
+CONTEXT = 256
+#: Models, windows of a step and turns. The search's own number of windows; and few, where what does not grow with them weighs more.
+CASES = [
+    (name, windows, rounds) for windows in (SearchConfig().batch_windows, 2) for name, rounds in (("embedded", 25), ("llama 576 x 6", 7))
+]
 KINDS = ("fixed", *LADDERS, "autograd")
 BUDGET = "bits=5"
 
@@ -96,12 +99,12 @@ def graph_operand(x: torch.Tensor, degree: torch.Tensor) -> torch.Tensor:
     return (scale * torch.minimum(torch.maximum(rounded, -largest), largest)).flatten(-2)
 
 
-def stepper(name: str, kind: str) -> Callable[[], object]:
+def stepper(name: str, windows: int, kind: str) -> Callable[[], object]:
     """One forward and backward step of a kind."""
     model = shaped(name)
     linears = {layer: linear for layer, linear in model.linears.items() if linear.in_features % 32 == 0}
     vocabulary = int(model.module.config.vocab_size)  # type: ignore[union-attr, arg-type]
-    ids = torch.randint(0, vocabulary, (WINDOWS, CONTEXT), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(0, vocabulary, (windows, CONTEXT), generator=torch.Generator().manual_seed(1))
 
     def loss() -> torch.Tensor:
         logits = model.module(input_ids=ids, use_cache=False).logits[:, :-1].float()
@@ -124,12 +127,12 @@ def stepper(name: str, kind: str) -> Callable[[], object]:
 def searching(model: LoadedModel, ids: torch.Tensor, formats: tuple[str, ...]) -> Callable[[], object]:
     """One step of a search under way."""
     space = decision_space(model, formats, apart=True)
-    config = SearchConfig(formats=formats, batch_windows=WINDOWS)
+    config = SearchConfig(formats=formats, batch_windows=len(ids))
     calibration = Calibration(model, TokenText(name="random", sha256="", windows=ids), config.loss)
     calibration.share = 0.5  # of next-token loss, the rest being KL: the dearest case
     relaxed = RelaxedModel({layer: model.linears[layer] for layer in space.layers}, formats)
     relaxed.__enter__()
-    path = path_secants(relaxed, calibration, WINDOWS, seed=0)
+    path = path_secants(relaxed, calibration, len(ids), seed=0)
     training = Training(space, constraints([Budget.parse(BUDGET)], space, model.shape), relaxed, calibration, config, path)
     steps = itertools.count()
     return lambda: training.step(next(steps) % config.steps)
@@ -141,17 +144,17 @@ def _forward(linear: nn.Linear, kind: str, format: str, degree: torch.Tensor) ->
     return lambda x: functional.linear(graph_operand(x, degree[0]), graph_operand(linear.weight, degree[1]))
 
 
-def peak_mebibytes(name: str, kind: str) -> float:
+def peak_mebibytes(name: str, windows: int, kind: str) -> float:
     """measure_peak in a fresh process."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.search", name, kind], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "benchmarks.search", name, str(windows), kind], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
-def measure_peak(name: str, kind: str) -> float:
+def measure_peak(name: str, windows: int, kind: str) -> float:
     """MiB that model, formats' copies and steps hold at their highest, beyond the libraries: Linux's own count of the resident set."""
     load_model(None)
     highest = MebibytesHeld()
-    step = stepper(name, kind)
+    step = stepper(name, windows, kind)
     for _ in range(3):
         step()
     return highest()
@@ -165,13 +168,14 @@ def kept_mebibytes(name: str) -> float:
 
 def main() -> None:
     rows = []
-    for name in ("embedded", "llama 576 x 6"):
-        taken = turns({kind: stepper(name, kind) for kind in KINDS}, ROUNDS)
-        peaks = {kind: peak_mebibytes(name, kind) for kind in KINDS}
+    for name, windows, rounds in CASES:
+        taken = turns({kind: stepper(name, windows, kind) for kind in KINDS}, rounds)
+        peaks = {kind: peak_mebibytes(name, windows, kind) for kind in KINDS}
         fixed = taken["fixed"]
         rows.append(
             [
                 name,
+                f"{windows} ({rounds} turns)",
                 f"{1e3 * statistics.median(fixed):.0f} ms, {peaks['fixed']:.0f} MiB",
                 *(f"{ratio(taken[kind], fixed):.2f}x, {peaks[kind] / max(peaks['fixed'], 1.0):.2f}x" for kind in KINDS[1:]),
                 f"{kept_mebibytes(name):.0f} MiB",
@@ -179,15 +183,16 @@ def main() -> None:
         )
     print("## Search\n")
     print(
-        f"One step of {WINDOWS} windows of {CONTEXT} tokens, median of {ROUNDS} turns; then peak memory, model included. Kept beside "
-        f"it, for as long as a search takes: the float model's predictions on {SearchConfig().tokens} tokens.\n"
+        f"One step of windows of {CONTEXT} tokens, {SearchConfig().batch_windows} of them as in a search by default; median of the turns, "
+        f"then peak memory, model included. Kept beside it, for as long as a search takes: the float model's predictions on "
+        f"{SearchConfig().tokens} tokens.\n"
     )
     ours = ("search step (target 1.3x, 1.2x)", "of three formats")
-    print(markdown(["model", "fixed fake quantisation", *ours, "sliding bits by autograd", "predictions kept"], rows))
+    print(markdown(["model", "windows", "fixed fake quantisation", *ours, "sliding bits by autograd", "predictions kept"], rows))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        print(measure_peak(sys.argv[1], sys.argv[2]))
+    if len(sys.argv) == 4:
+        print(measure_peak(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
     else:
         main()

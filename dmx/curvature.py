@@ -33,7 +33,7 @@ def curvature_scores(
         inputs = [fake_quantize(x, format, weights.policy) for format in space.formats]
         for pair in range(len(space.pairs)):
             weight, activation = space.rungs(pair)
-            change = functional.linear(inputs[activation], weights.ladders[i][weight].to(x.dtype)) - out
+            change = functional.linear(inputs[activation], weights.ladders[i].values[weight].to(x.dtype)) - out
             charged[i, pair] += float((grad.float() * change.float()).square().sum(dtype=torch.float64))
 
     every = torch.arange(len(text.windows))

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
+from dmx.ladder import Ladder, weight_ladder
 from dmx.models import LoadedModel
 from dmx.quantised_linear import InputQuantiser
-from dmx.relax import Ladder, mixed, weight_ladder
 
 #: Windows in one backward pass, where a search does not say otherwise.
 BATCH_WINDOWS = 8
@@ -84,17 +84,17 @@ def observe(
     """
     quantiser = InputQuantiser(weights.policy)
     steps = len(weights.formats) - 1
-    degrees = None if place is None else (place - torch.arange(steps, dtype=torch.float32)).clamp(0, 1)
+    degrees = None if place is None else (place - torch.arange(steps, dtype=torch.float32)).clamp(0, 1).tolist()
     anchor = torch.zeros((), requires_grad=True)  # so that linears before any gradient are seen too
 
     def forward_of(i: int, linear: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-        weight = weights.float[i] if degrees is None else mixed(weights.ladders[i], degrees, linear.weight.dtype)
+        weight = weights.float[i] if degrees is None else weights.ladders[i].mixed(degrees, linear.weight.dtype)
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             value = x.detach()
             if degrees is not None:
                 touched = [quantiser(x, format) if _is_touched(j, degrees) else value for j, format in enumerate(weights.formats)]
-                value = mixed(tuple(touched), degrees)
+                value = Ladder(touched).mixed(degrees)
             apply: Any = _ObservedLinear.apply
             seen = apply(x, anchor, value, weight, linear.bias, lambda *values: observer(i, *values))
             return cast("torch.Tensor", seen)
@@ -114,8 +114,8 @@ def observe(
             quantiser.forget()
 
 
-def _is_touched(j: int, degrees: torch.Tensor) -> bool:
+def _is_touched(j: int, degrees: Sequence[float]) -> bool:
     """Whether the ladder's format j has any part in the mixture."""
-    entered = j == 0 or float(degrees[j - 1]) > 0
-    left = j < len(degrees) and float(degrees[j]) == 1.0
+    entered = j == 0 or degrees[j - 1] > 0
+    left = j < len(degrees) and degrees[j] == 1.0
     return entered and not left

@@ -42,9 +42,14 @@ def fake_quantize(x: torch.Tensor, format: str, policy: str = "ocp") -> torch.Te
         return x
     if x.is_cuda and policy == "ocp" and not FORMATS[format].tensor_scale:
         return fake_quantize_elementwise(x, FORMATS[format])
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS) if x.numel() >= SHARED_WORK else 1)
+    share_threads(x.numel())
     values = mxsim.fake_quantize(as_numpy(x), format, policy=policy)
     return torch.from_numpy(values).to(device=x.device, dtype=x.dtype)
+
+
+def share_threads(elements: int) -> None:
+    """Let the kernels called next use as many threads as torch does, or one where there is little to do."""
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS) if elements >= SHARED_WORK else 1)
 
 
 def as_numpy(x: torch.Tensor) -> npt.NDArray[Any]:

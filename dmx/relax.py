@@ -16,45 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from dmx.continuous import field_widths, sliding_operand
+from dmx.ladder import Ladder, compact, weight_ladder
 from dmx.quantisers import fake_quantize
-
-Ladder = tuple[torch.Tensor, ...]  #: an operand's value in each format of the ladder; compact where it is kept for long
-
-
-def mixed(values: Ladder, degrees: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """The operand at the given degrees.
-
-    Args: values: equal shapes.  degrees: (formats - 1,), falling.  dtype: of the result, where values are kept compact.
-    A degree of exactly 1 restarts from the upper format's own value and one of 0 adds nothing, so that a vertex is exact.
-    """
-    place, between = 0, None
-    for j, degree in enumerate(degrees.tolist()):
-        if degree == 1.0:
-            place, between = j + 1, None
-        elif degree > 0.0:
-            low, high = _wide(values[j], dtype), _wide(values[j + 1], dtype)
-            if between is None and place == j:
-                between = torch.lerp(low, high, degree)
-            else:
-                taken = (high - low).mul_(degree)
-                between = taken.add_(_wide(values[place], dtype) if between is None else between)
-    return _wide(values[place], dtype) if between is None else between
-
-
-def compact(value: torch.Tensor) -> torch.Tensor:
-    """The same numbers as bfloat16 where that holds every one, as it does an MX format's unless they are subnormal; else as they are."""
-    narrow = value.to(torch.bfloat16)
-    return narrow if torch.equal(narrow.to(value.dtype), value) else value
-
-
-def weight_ladder(weight: torch.Tensor, stored: torch.dtype | None, formats: Sequence[str], policy: str) -> Ladder:
-    """A weight in each format, compact. Args: stored: the dtype that its checkpoint has it in, where that is another."""
-    source = weight if stored is None else weight.to(stored)
-    return tuple(compact(fake_quantize(source, format, policy).to(weight.dtype)) for format in formats)
-
-
-def _wide(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    return value if dtype is None else value.to(dtype)
 
 
 class RelaxedLinearFunction(torch.autograd.Function):
@@ -70,23 +33,22 @@ class RelaxedLinearFunction(torch.autograd.Function):
         weights: Ladder,
         bias: torch.Tensor | None,
     ) -> torch.Tensor:
-        ctx.save_for_backward(input_degrees, weight_degrees, *inputs)
-        ctx.weights = weights
-        return functional.linear(mixed(inputs, input_degrees), mixed(weights, weight_degrees, x.dtype), bias)
+        ctx.save_for_backward(*inputs.values)
+        ctx.weights, ctx.degrees, ctx.degrees_device = weights, (input_degrees.tolist(), weight_degrees.tolist()), input_degrees.device
+        return functional.linear(inputs.mixed(ctx.degrees[0], x.dtype), weights.mixed(ctx.degrees[1], x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,) = grads
-        input_degrees, weight_degrees, *inputs = ctx.saved_tensors
-        grad_x = grad @ mixed(ctx.weights, weight_degrees, grad.dtype)  # mixed again: kept, it would be one more copy of every weight
+        input_degrees, weight_degrees = ctx.degrees
+        inputs = Ladder(ctx.saved_tensors)
+        grad_x = grad @ ctx.weights.mixed(weight_degrees, grad.dtype)  # mixed again: kept, it would be one more copy of every weight
         grad_inputs = grad_weights = None
         if ctx.needs_input_grad[1]:
-            flat = grad_x.reshape(-1)
-            grad_inputs = _inner(flat, inputs).to(input_degrees.device)
+            grad_inputs = inputs.products(grad_x).to(ctx.degrees_device)
         if ctx.needs_input_grad[2]:
-            x = mixed(tuple(inputs), input_degrees)
-            flat = (grad.reshape(-1, grad.shape[-1]).t() @ x.reshape(-1, x.shape[-1])).reshape(-1)
-            grad_weights = _inner(flat, ctx.weights).to(weight_degrees.device)
+            x = inputs.mixed(input_degrees, grad.dtype)
+            grad_weights = ctx.weights.products(grad.flatten(0, -2).t() @ x.flatten(0, -2)).to(ctx.degrees_device)
         return grad_x if ctx.needs_input_grad[0] else None, grad_inputs, grad_weights, None, None, None
 
 
@@ -123,12 +85,6 @@ class SlidingLinearFunction(torch.autograd.Function):
         return grad_inputs * passes, by_input, by_weight, None, None, None, None
 
 
-def _inner(gradient: torch.Tensor, values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(formats - 1,) <gradient, high - low> of each step of a ladder, without the differences."""
-    products = torch.stack([torch.dot(gradient, value.reshape(-1).to(gradient.dtype)) for value in values])
-    return products[1:] - products[:-1]
-
-
 class RelaxedModel:
     """A module whose searched linears are relaxed, in place; leaving the context gives it back.
 
@@ -149,7 +105,6 @@ class RelaxedModel:
         self.formats = tuple(formats)
         self.policy = policy
         self.relaxation = relaxation
-        self.degrees = torch.zeros(len(self.names), 2, len(self.formats) - 1)
         self._widths = None if relaxation == "mix" else field_widths(self.formats)
         self._linears = dict(linears)
         self._forwards: dict[str, Any] = {}
@@ -158,7 +113,19 @@ class RelaxedModel:
         for name, linear in self._linears.items():
             self.weights.append(weight_ladder(linear.weight.detach(), stored.get(name), self.formats, policy))
         self._input: torch.Tensor | None = None
-        self._ladder: dict[int, torch.Tensor] = {}
+        self._values: dict[int, torch.Tensor] = {}
+        self._ladder: Ladder | None = None
+        self.degrees = torch.zeros(len(self.names), 2, len(self.formats) - 1)
+
+    @property
+    def degrees(self) -> torch.Tensor:
+        return self._degrees
+
+    @degrees.setter
+    def degrees(self, degrees: torch.Tensor) -> None:
+        self._degrees = degrees
+        self._rows = degrees.flatten(0, 1).unbind()  # at once: for each linear by itself, autograd would fill a whole gradient
+        self.forget()
 
     def __enter__(self) -> RelaxedModel:
         for i, (name, linear) in enumerate(self._linears.items()):
@@ -173,28 +140,39 @@ class RelaxedModel:
 
     def forget(self) -> None:
         """Let go of the last input."""
-        self._input, self._ladder = None, {}
+        self._input, self._ladder, self._values = None, None, {}
 
     def _input_value(self, x: torch.Tensor, place: int) -> torch.Tensor:
         """x in the ladder's format at a place; linears that share an input share the work."""
         if x is not self._input:
-            self._input, self._ladder = x, {}
-        if place not in self._ladder:
-            self._ladder[place] = fake_quantize(x, self.formats[place], self.policy)
-        return self._ladder[place]
+            self.forget()
+            self._input = x
+        if place not in self._values:
+            self._values[place] = fake_quantize(x, self.formats[place], self.policy)
+        return self._values[place]
+
+    def _input_ladder(self, x: torch.Tensor) -> Ladder:
+        """x in every format; compact where it will be kept for a backward pass."""
+        if x is not self._input or self._ladder is None:
+            values = [self._input_value(x, place) for place in range(len(self.formats))]
+            # Off the CPU it would have to be waited for whether bfloat16 holds them.
+            is_kept = self.degrees.requires_grad and x.device.type == "cpu"
+            self._ladder = Ladder([compact(value) for value in values] if is_kept else values)
+            if is_kept:
+                self._values = {}
+        return self._ladder
 
     def _relaxed(self, i: int, linear: nn.Linear) -> Any:
         def forward(x: torch.Tensor) -> torch.Tensor:
-            weight_degrees, input_degrees = self.degrees[i]
+            weight_degrees, input_degrees = self._rows[2 * i : 2 * i + 2]
             if not self.degrees.requires_grad:
                 return self._hard_or_mixed(i, x, weight_degrees, input_degrees, linear)
             if self._widths is not None:
                 slide: Any = SlidingLinearFunction.apply
                 floored = self.relaxation == "floored"
                 return cast("torch.Tensor", slide(x, input_degrees, weight_degrees, linear.weight, self._widths, floored, linear.bias))
-            inputs = tuple(self._input_value(x, place) for place in range(len(self.formats)))
             apply: Any = RelaxedLinearFunction.apply
-            return cast("torch.Tensor", apply(x, input_degrees, weight_degrees, inputs, self.weights[i], linear.bias))
+            return cast("torch.Tensor", apply(x, input_degrees, weight_degrees, self._input_ladder(x), self.weights[i], linear.bias))
 
         return forward
 
@@ -208,10 +186,10 @@ class RelaxedModel:
             value = sliding_operand(x, input_degrees, self._widths, floored=floored)[0]
             return functional.linear(value, sliding_operand(linear.weight, weight_degrees, self._widths, floored=floored)[0], linear.bias)
         if place is None:
-            value = mixed(tuple(self._input_value(x, p) for p in range(len(self.formats))), input_degrees)
+            value = self._input_ladder(x).mixed(input_degrees.tolist())
         else:
             value = self._input_value(x, place)
-        return functional.linear(value, mixed(self.weights[i], weight_degrees, linear.weight.dtype), linear.bias)
+        return functional.linear(value, self.weights[i].mixed(weight_degrees.tolist(), linear.weight.dtype), linear.bias)
 
 
 def vertex(degrees: torch.Tensor) -> int | None:

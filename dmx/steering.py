@@ -14,7 +14,7 @@ from dmx.decisions import DecisionSpace
 #: A penalty's strength is per bit; other budgets are measured in quarters of their range, as MXFP4 to MXFP8 spans four bits.
 BITS_OF_A_RANGE = 4.0
 SHIFT_RANGE = 4.0
-SHIFT_HALVINGS = 24
+SHIFT_ROUNDS, SHIFT_PARTS = 4, 64
 
 
 def place_probabilities(degrees: torch.Tensor) -> torch.Tensor:
@@ -33,13 +33,13 @@ class ExpectedCosts:
         self.fixed = torch.tensor([one.fixed / one.limit for one in constraints], dtype=torch.float64)
 
     def __call__(self, degrees: torch.Tensor) -> torch.Tensor:
-        """(decisions, 2 or 1, formats - 1) degrees of weights and inputs (or of both) -> (constraints,) float64."""
+        """(..., decisions, 2 or 1, formats - 1) degrees of weights and inputs (or of both) -> (..., constraints) float64."""
         places = place_probabilities(degrees.double())
         if self.space.apart:
-            pairs = torch.einsum("dw,da->dwa", places[:, 0], places[:, 1]).flatten(1)
+            pairs = torch.einsum("...dw,...da->...dwa", places[..., 0, :], places[..., 1, :]).flatten(-2)
         else:
-            pairs = places[:, 0]
-        return self.fixed + torch.einsum("cdp,dp->c", self.costs, pairs)
+            pairs = places[..., 0, :]
+        return self.fixed + torch.einsum("cdp,...dp->...c", self.costs, pairs)
 
 
 class Steering:
@@ -75,18 +75,22 @@ class Steering:
         """Take the budgets' shadow prices at the newest gradients."""
         self.prices = torch.from_numpy(np.maximum(prices, self._floor))
 
-    def shift(self, expected: ExpectedCosts, degrees_at: Callable[[float], torch.Tensor]) -> float:
+    def shift(self, expected: ExpectedCosts, degrees_at: Callable[[torch.Tensor], torch.Tensor]) -> float:
         """How far to lower all offsets together, so that the budget spent the most is spent to the end; by bisection.
 
-        Args: degrees_at: the degrees when all offsets are lowered by so much.
+        Shifts for several halvings are looked at together. Args: degrees_at: (shifts,) float64 -> (shifts, decisions, ...), the degrees
+        when all offsets are lowered by each.
         """
         if self.kind != "lagrangian":
             return 0.0
-        low, high = -SHIFT_RANGE, SHIFT_RANGE
-        for _ in range(SHIFT_HALVINGS):
-            middle = (low + high) / 2
-            if float(expected(degrees_at(middle)).max()) > 1:
-                low = middle
-            else:
-                high = middle
-        return high
+        low, width = -SHIFT_RANGE, 2 * SHIFT_RANGE
+        for _ in range(SHIFT_ROUNDS):
+            width /= SHIFT_PARTS  # a power of two: every shift is exact
+            between = low + width * torch.arange(1, SHIFT_PARTS, dtype=torch.float64)
+            exceeds = (expected(degrees_at(between)).amax(-1) > 1).tolist()
+            first, last = 0, SHIFT_PARTS
+            while last - first > 1:
+                middle = (first + last) // 2
+                first, last = (middle, last) if exceeds[middle - 1] else (first, middle)
+            low += width * first
+        return low + width

@@ -188,7 +188,7 @@ class Training:
     def _land(self, sharpness: float) -> None:
         """Lower or raise all offsets together until the expected cost is the budget."""
         offsets = self.state.offsets
-        shift = self.steering.shift(self.expected, lambda by: degrees(offsets - by, self.ladder_steps, sharpness))
+        shift = self.steering.shift(self.expected, lambda by: degrees(offsets - by.float()[:, None, None], self.ladder_steps, sharpness))
         self.state.offsets = offsets - shift
 
     def _descend(self, pull: torch.Tensor, step: int) -> None:

@@ -53,7 +53,7 @@ def measure(problem: Problem, text: TokenText, point: str, reduction: str) -> Sc
         def observe_linear(i: int, x: torch.Tensor, operand: torch.Tensor, grad: torch.Tensor, grad_x: torch.Tensor) -> None:
             grad_weight = grad.reshape(-1, grad.shape[-1]).t() @ operand.reshape(-1, operand.shape[-1])
             for j in formats:
-                charged[0, i, j] += charge(grad_weight, weights.float[i], weights.ladders[i][j].to(grad_weight.dtype))
+                charged[0, i, j] += charge(grad_weight, weights.float[i], weights.ladders[i].values[j].to(grad_weight.dtype))
                 charged[1, i, j] += charge(grad_x, x, fake_quantize(x, space.formats[j], problem.policy))
 
         return observe_linear

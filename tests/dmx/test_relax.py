@@ -8,8 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from dmx.ladder import Ladder  # noqa: E402
 from dmx.quantisers import fake_quantize  # noqa: E402
-from dmx.relax import RelaxedLinearFunction, RelaxedModel, compact, mixed, vertex  # noqa: E402
+from dmx.relax import RelaxedLinearFunction, RelaxedModel, vertex  # noqa: E402
 from mxsim.formats import FORMATS  # noqa: E402
 
 LADDER = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
@@ -71,32 +72,11 @@ def test_closed_form_gradients_are_those_of_autograd() -> None:
         return values[0] + sum(d[j] * (high - low) for j, (low, high) in enumerate(pairwise(values)))
 
     leaf, straight = x.clone().requires_grad_(), x.clone().requires_grad_()
-    RelaxedLinearFunction.apply(leaf, degrees[0], degrees[1], inputs, weights, b).square().sum().backward()
+    RelaxedLinearFunction.apply(leaf, degrees[0], degrees[1], Ladder(inputs), Ladder(weights), b).square().sum().backward()
     through = plain(inputs, degrees[2]) + (straight - straight.detach())
     torch.nn.functional.linear(through, plain(weights, degrees[3]), b).square().sum().backward()
     for ours, theirs in ((degrees[0], degrees[2]), (degrees[1], degrees[3]), (leaf, straight)):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=2e-4, atol=2e-3)
-
-
-def test_mixed_is_exact_at_its_ends() -> None:
-    values = tuple(fake_quantize(torch.randn(64), f) for f in LADDER)
-    for place in range(3):
-        assert torch.equal(mixed(values, rising(place, 2)), values[place])
-
-
-@pytest.mark.parametrize("degrees", [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.4, 0.0), (0.6, 0.3), (1.0, 0.2)])
-@pytest.mark.parametrize("name", sorted(FORMATS))
-def test_compact_values_mix_to_the_bits_of_wide_ones(name: str, degrees: tuple[float, float]) -> None:
-    x = torch.randn(8, 64) * torch.logspace(-6, 6, 8)[:, None]
-    values = tuple(fake_quantize(x, format, "ocp") for format in ("mxfp4_e2m1", name, "mxfp8_e4m3"))
-    narrow = tuple(compact(value) for value in values)
-    assert {value.dtype for value in narrow[::2]} == {torch.bfloat16}
-    assert torch.equal(mixed(narrow, torch.tensor(degrees), torch.float32), mixed(values, torch.tensor(degrees)))
-
-
-def test_compact_leaves_what_bfloat16_cannot_hold() -> None:
-    for value in (torch.tensor([1.0, 1.0 + 2**-8]), torch.tensor([2.0**-140])):
-        assert compact(value) is value
 
 
 def test_linears_that_share_an_input_share_its_quantisation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from dmx.annealing import degrees
 from dmx.budget import Budget, Constraint, Scenario, constraints
 from dmx.decisions import DecisionSpace, decision_space
 from dmx.scores import layer_degrees
-from dmx.steering import ExpectedCosts, Steering, place_probabilities
+from dmx.steering import SHIFT_RANGE, ExpectedCosts, Steering, place_probabilities
 
 if TYPE_CHECKING:
     from dmx.models import LoadedModel
@@ -78,6 +78,16 @@ def test_offsets_land_on_the_budget_spent_most(limits: Limits) -> None:
     expected, steps = ExpectedCosts(space, budgets[:1]), len(space.formats) - 1
     steering = Steering("lagrangian", 5.0, budgets[:1], np.ones(1), 1e-3)
     offsets = torch.randn(len(space.decisions), 2, generator=torch.Generator().manual_seed(0))
-    shift = steering.shift(expected, lambda by: degrees(offsets - by, steps, 3.0))
+
+    def spent(by: torch.Tensor) -> torch.Tensor:
+        return degrees(offsets - by.float()[:, None, None], steps, 3.0)
+
+    shift = steering.shift(expected, spent)
     assert float(expected(degrees(offsets - shift, steps, 3.0)).max()) == pytest.approx(1, abs=1e-5)
-    assert Steering("two_sided", 5.0, budgets, np.ones(len(budgets)), 1e-3).shift(expected, lambda by: degrees(offsets, steps, 3.0)) == 0
+    low, high = -SHIFT_RANGE, SHIFT_RANGE
+    for _ in range(24):
+        middle = (low + high) / 2
+        exceeds = float(expected(degrees(offsets - middle, steps, 3.0)).max()) > 1
+        low, high = (middle, high) if exceeds else (low, middle)
+    assert shift == high
+    assert Steering("two_sided", 5.0, budgets, np.ones(len(budgets)), 1e-3).shift(expected, spent) == 0
