@@ -24,6 +24,7 @@ from benchmarks.timing import markdown, ratio, turns
 from dmx.budget import Budget, constraints
 from dmx.calibration import Calibration
 from dmx.decisions import decision_space
+from dmx.kept_blocks import KEPT_BYTES
 from dmx.models import LoadedModel, load_model
 from dmx.predictions import kept_bytes
 from dmx.quantisers import fake_quantize
@@ -38,7 +39,7 @@ LADDERS = {"search": FORMATS, "search of three": ("mxfp4_e2m1", "mxfp6_e2m3", "m
 CONTEXT = 256
 #: Models, windows of a step and turns. The search's own number of windows; and few, where what does not grow with them weighs more.
 CASES = [
-    (name, windows, rounds) for windows in (SearchConfig().batch_windows, 2) for name, rounds in (("embedded", 25), ("llama 576 x 6", 7))
+    (name, windows, rounds) for windows in (SearchConfig().batch_windows, 2) for name, rounds in (("embedded", 21), ("llama 576 x 6", 5))
 ]
 KINDS = ("fixed", *LADDERS, "autograd")
 BUDGET = "bits=5"
@@ -185,7 +186,7 @@ def main() -> None:
     print(
         f"One step of windows of {CONTEXT} tokens, {SearchConfig().batch_windows} of them as in a search by default; median of the turns, "
         f"then peak memory, model included. Kept beside it, for as long as a search takes: the float model's predictions on "
-        f"{SearchConfig().tokens} tokens.\n"
+        f"{SearchConfig().tokens} tokens; and, while choices are measured, at most {KEPT_BYTES >> 20} MiB of what blocks put out.\n"
     )
     ours = ("search step (target 1.3x, 1.2x)", "of three formats")
     print(markdown(["model", "windows", "fixed fake quantisation", *ours, "sliding bits by autograd", "predictions kept"], rows))

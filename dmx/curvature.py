@@ -15,7 +15,7 @@ from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
 from dmx.models import LoadedModel
 from dmx.observed import QuantisedWeights, observe
-from dmx.quantisers import fake_quantize
+from dmx.quantised_linear import InputQuantiser
 from dmx.text import TokenText
 
 
@@ -27,14 +27,15 @@ def curvature_scores(
     Raises: DmxError where the loss is not finite.
     """
     charged = np.zeros((len(space.layers), len(space.pairs)))
+    quantiser = InputQuantiser(weights.policy)
 
     def observer(i: int, x: torch.Tensor, operand: torch.Tensor, grad: torch.Tensor, grad_x: torch.Tensor) -> None:
-        out = functional.linear(x, weights.float[i])
-        inputs = [fake_quantize(x, format, weights.policy) for format in space.formats]
+        out, slope = functional.linear(x, weights.float[i]), grad.float()
         for pair in range(len(space.pairs)):
             weight, activation = space.rungs(pair)
-            change = functional.linear(inputs[activation], weights.ladders[i].values[weight].to(x.dtype)) - out
-            charged[i, pair] += float((grad.float() * change.float()).square().sum(dtype=torch.float64))
+            value = quantiser(x, space.formats[activation])
+            change = functional.linear(value, weights.ladders[i].values[weight].to(x.dtype)).sub_(out).float()
+            charged[i, pair] += float(change.mul_(slope).square_().sum(dtype=torch.float64))
 
     every = torch.arange(len(text.windows))
     calibration = Calibration(model, text, "ce")

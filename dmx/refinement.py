@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from dmx.budget import Constraint
 from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
+from dmx.kept_blocks import KeptBlocks
 from dmx.relax import RelaxedModel
 from dmx.scores import degree_gradient, inward, layer_degrees, pair_scores
 from dmx.secants import Secants
@@ -29,7 +31,10 @@ MEASURED_AT_ONCE = 16
 
 
 class Measure:
-    """The loss of choices on the calibration text: window by window in a shuffled order, no further than needed, each window once."""
+    """The loss of choices on the calibration text: window by window in a shuffled order, no further than needed, each window once.
+
+    A choice that races another is computed from the first block of layers in which they differ.
+    """
 
     def __init__(
         self, space: DecisionSpace, model: RelaxedModel, calibration: Calibration, known: dict[str, list[float]] | None = None
@@ -38,6 +43,7 @@ class Measure:
         self.known = known if known is not None else {}
         windows = len(calibration.windows)
         self.batches = torch.split(torch.randperm(windows, generator=torch.Generator().manual_seed(0)), MEASURED_AT_ONCE)
+        self._blocks = KeptBlocks(calibration.model.module, space.layers)
 
     def __call__(self, choice: Choice) -> float:
         """The mean loss per token of a choice."""
@@ -52,6 +58,7 @@ class Measure:
 
         Returns: that, and the share of the text looked at.
         """
+        self._blocks.refer_to(layer_degrees(self.space, than))
         for batches in range(1, len(self.batches) + 1):
             trial, other = self._losses(choice, batches), self._losses(than, batches)
             gains = [old - new for old, new in zip(other, trial, strict=True)]
@@ -65,22 +72,25 @@ class Measure:
         known = self.known.setdefault(".".join(str(int(i)) for i in choice), [])
         wanted = sum(len(index) for index in self.batches[:batches])
         if len(known) < wanted:
-            missing = [index for i, index in enumerate(self.batches[:batches]) if sum(map(len, self.batches[:i])) >= len(known)]
+            missing = [i for i in range(batches) if sum(map(len, self.batches[:i])) >= len(known)]
             known += self._measured(layer_degrees(self.space, choice), missing)
         return known[:wanted]
 
     def losses(self, degrees: torch.Tensor) -> list[float]:
         """Each window's mean loss per token at any degrees. Raises: DmxError for one that is not finite."""
-        return self._measured(degrees, self.batches)
+        return self._measured(degrees, range(len(self.batches)))
 
-    def _measured(self, degrees: torch.Tensor, batches: Sequence[torch.Tensor]) -> list[float]:
+    def _measured(self, degrees: torch.Tensor, batches: Sequence[int]) -> list[float]:
+        def losses(index: torch.Tensor) -> list[float]:
+            told: list[float] = self.calibration.losses(index).tolist()
+            self.calibration.need_finite(sum(told), index)
+            return told
+
         found: list[float] = []
         with torch.no_grad():
             self.model.degrees = degrees
-            for index in batches:
-                losses = self.calibration.losses(index).tolist()
-                self.calibration.need_finite(sum(losses), index)
-                found += losses
+            for i in batches:
+                found += self._blocks.run(degrees, i, partial(losses, self.batches[i]))
         self.model.forget()
         return found
 
