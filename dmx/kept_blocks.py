@@ -21,13 +21,14 @@ class KeptBlocks:
     held against losses that rest on none, and where they differ, or there are none, nothing is kept from then on.
     """
 
-    def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
-        """Args: layers: the searched linears, in the order of degrees."""
+    def __init__(self, module: nn.Module, layers: Sequence[str], inputs: int) -> None:
+        """Args: layers: the searched linears, in the order of degrees.  inputs: how many there are."""
         self._blocks, self._block_of = blocks_of(module, layers)
         self._reference: torch.Tensor | None = None
         self._kept: dict[int, list[Any]] = {}  #: of each input, block after block
         self._bytes = 0
         self._tried: set[int] = set()  #: how many blocks
+        self._inputs = inputs
         self._last: int | None = None  #: the input seen last: a model that remembers it would seem to do without the blocks
 
     def refer_to(self, degrees: torch.Tensor) -> None:
@@ -55,7 +56,7 @@ class KeptBlocks:
             if anew != found:
                 self._blocks, self._kept, self._bytes = [], {}, 0
                 return anew
-            if place != self._last:
+            if place != self._last or self._inputs == 1:
                 self._tried.add(known)
         self._last = place
         return found

@@ -43,7 +43,7 @@ class Measure:
         self.known = known if known is not None else {}
         windows = len(calibration.windows)
         self.batches = torch.split(torch.randperm(windows, generator=torch.Generator().manual_seed(0)), MEASURED_AT_ONCE)
-        self._blocks = KeptBlocks(calibration.model.module, space.layers)
+        self._blocks = KeptBlocks(calibration.model.module, space.layers, len(self.batches))
 
     def __call__(self, choice: Choice) -> float:
         """The mean loss per token of a choice."""

@@ -140,7 +140,7 @@ def test_blocks_are_the_list_that_holds_all_linears(model: LoadedModel) -> None:
 
 
 def test_without_blocks_everything_is_computed() -> None:
-    kept = KeptBlocks(torch.nn.Linear(2, 2), ["weight"])
+    kept = KeptBlocks(torch.nn.Linear(2, 2), ["weight"], 1)
     kept.refer_to(torch.zeros(1, 2, 1))
     assert kept.run(torch.zeros(1, 2, 1), 0, lambda: [1.0]) == [1.0]
     assert kept.run(torch.zeros(1, 2, 1), 0, lambda: [2.0]) == [2.0]
