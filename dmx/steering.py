@@ -14,6 +14,7 @@ from dmx.decisions import DecisionSpace
 #: A penalty's strength is per bit; other budgets are measured in quarters of their range, as MXFP4 to MXFP8 spans four bits.
 BITS_OF_A_RANGE = 4.0
 SHIFT_RANGE = 4.0
+#: Each round cuts what is left of the range into so many parts, a power of two: 24 halvings in all.
 SHIFT_ROUNDS, SHIFT_PARTS = 4, 64
 
 
