@@ -1,4 +1,8 @@
-"""What pulls a relaxed search to its budgets: expected costs that are exact at a vertex, and the pressure that an excess makes."""
+"""What pulls a relaxed search to its budgets: expected costs that are exact at a vertex, the pressure that an excess makes, the landing.
+
+Costs need not rise along the ladder: a mixed pair can run through a dearer path than MXFP8 with itself. Where higher formats cost no more,
+no pair below them is worth taking, and lowering offsets would save nothing: such pairs are lifted first, and costs that rise are left.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +29,26 @@ def place_probabilities(degrees: torch.Tensor) -> torch.Tensor:
     return padded[..., :-1] - padded[..., 1:]
 
 
+def lifts(space: DecisionSpace, costs: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The pair to take in place of each: the cheapest with neither format lower and no cost higher; of equals the highest.
+
+    Args: costs: (constraints, decisions, pairs), as shares of the limits.  Returns: (decisions, pairs) indices of pairs.
+    """
+    rungs = np.array([space.rungs(pair) for pair in range(len(space.pairs))])
+    serves = (rungs[:, None] <= rungs).all(-1) & (costs[:, :, None] <= costs[..., None]).all(0)
+    total = np.where(serves, costs.sum(0)[:, None], np.inf)
+    is_cheapest = total == total.min(-1, keepdims=True)
+    return np.asarray(np.where(is_cheapest, rungs.sum(-1), -1).argmax(-1), np.int64)
+
+
 class ExpectedCosts:
-    """The expected cost of each budget under degrees, as shares of its limit; at degrees of 0 and 1 the discrete cost."""
+    """The expected cost of each budget under degrees, as shares of its limit; at degrees of 0 and 1 that of the lifted pairs."""
 
     def __init__(self, space: DecisionSpace, constraints: Sequence[Constraint]) -> None:
         self.space = space
-        self.costs = torch.stack([torch.from_numpy(one.costs / one.limit) for one in constraints])
+        shares = np.stack([one.costs / one.limit for one in constraints])
+        self._lifts = lifts(space, shares)
+        self.costs = torch.from_numpy(np.take_along_axis(shares, self._lifts[None], -1))
         self.fixed = torch.tensor([one.fixed / one.limit for one in constraints], dtype=torch.float64)
 
     def __call__(self, degrees: torch.Tensor) -> torch.Tensor:
@@ -41,6 +59,19 @@ class ExpectedCosts:
         else:
             pairs = places[..., 0, :]
         return self.fixed + torch.einsum("cdp,...dp->...c", self.costs, pairs)
+
+    def lifted(self, choice: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(decisions,) pair indices, each lifted where that costs nothing."""
+        return np.asarray(np.take_along_axis(self._lifts, choice[:, None], -1)[:, 0], np.int64)
+
+    def climbs(self) -> torch.Tensor:
+        """(decisions, 2 or 1) float32 in 0..1: what the way from foot to top costs an operand, as a share of its decision's dearer one."""
+        of_operand = self.costs.sum(0).unflatten(-1, (len(self.space.formats), -1))  # (decisions, weight's place, input's place)
+        ways = [of_operand[:, -1].mean(-1) - of_operand[:, 0].mean(-1)]
+        if self.space.apart:
+            ways.append(of_operand[..., -1].mean(-1) - of_operand[..., 0].mean(-1))
+        dear = torch.stack(ways, -1).clamp_min(0)
+        return (dear / dear.amax(-1, keepdim=True).clamp_min(torch.finfo(dear.dtype).tiny)).float()
 
 
 class Steering:
@@ -77,10 +108,10 @@ class Steering:
         self.prices = torch.from_numpy(np.maximum(prices, self._floor))
 
     def shift(self, expected: ExpectedCosts, degrees_at: Callable[[torch.Tensor], torch.Tensor]) -> float:
-        """How far to lower all offsets together, so that the budget spent the most is spent to the end; by bisection.
+        """How far to lower offsets together, so that the budget spent the most is spent to the end; by bisection.
 
         Shifts for several halvings are looked at together. Args: degrees_at: (shifts,) float64 -> (shifts, decisions, ...), the degrees
-        when all offsets are lowered by each.
+        when offsets are lowered by each.
         """
         if self.kind != "lagrangian":
             return 0.0

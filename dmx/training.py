@@ -62,6 +62,7 @@ class Training:
         self.ladder_steps = len(space.formats) - 1
         self.schedule = Schedule(steps=config.steps, level=config.level, hold=config.hold, rise=config.rise)
         self.expected = ExpectedCosts(space, constraints)
+        self._climbs = self.expected.climbs()
         along = None if path is None else path()
         scores = np.zeros((len(space.decisions), len(space.pairs))) if along is None else pair_scores(space, along)
         prices = shadow_prices(scores, constraints) if along is not None else np.zeros(len(constraints))
@@ -103,8 +104,8 @@ class Training:
         return np.asarray(taken.expand(-1, 2).numpy(), np.int64)
 
     def choice(self) -> npt.NDArray[np.int64]:
-        """(decisions,) pair indices of the hardened offsets."""
-        return np.array([self.space.pair_at(int(w), int(a)) for w, a in self.places()], np.int64)
+        """(decisions,) pair indices of the hardened offsets, higher where that costs nothing."""
+        return self.expected.lifted(np.array([self.space.pair_at(int(w), int(a)) for w, a in self.places()], np.int64))
 
     def soft_degrees(self) -> torch.Tensor:
         """(linears, 2, formats - 1): the degrees that the last step's temperature makes of the offsets."""
@@ -186,10 +187,12 @@ class Training:
         return spent.detach()
 
     def _land(self, sharpness: float) -> None:
-        """Lower or raise all offsets together until the expected cost is the budget."""
-        offsets = self.state.offsets
-        shift = self.steering.shift(self.expected, lambda by: degrees(offsets - by.float()[:, None, None], self.ladder_steps, sharpness))
-        self.state.offsets = offsets - shift
+        """Lower or raise offsets together, each by what its climb costs, until the expected cost is the budget."""
+        offsets, climbs = self.state.offsets, self._climbs
+        shift = self.steering.shift(
+            self.expected, lambda by: degrees(offsets - by.float()[:, None, None] * climbs, self.ladder_steps, sharpness)
+        )
+        self.state.offsets = offsets - shift * climbs
 
     def _descend(self, pull: torch.Tensor, step: int) -> None:
         state, config = self.state, self.config

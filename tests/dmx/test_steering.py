@@ -15,11 +15,12 @@ from dmx.annealing import degrees
 from dmx.budget import Budget, Constraint, Scenario, constraints
 from dmx.decisions import DecisionSpace, decision_space
 from dmx.scores import layer_degrees
-from dmx.steering import SHIFT_RANGE, ExpectedCosts, Steering, place_probabilities
+from dmx.steering import SHIFT_RANGE, ExpectedCosts, Steering, lifts, place_probabilities
 
 if TYPE_CHECKING:
     from dmx.models import LoadedModel
 
+WHERE = Scenario(device="b200", assume=("b200-fp4-half-fp8",))
 LADDER = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
 Limits = tuple[DecisionSpace, tuple[Constraint, ...]]
 
@@ -27,8 +28,7 @@ Limits = tuple[DecisionSpace, tuple[Constraint, ...]]
 @pytest.fixture(scope="module", params=[LADDER[::2], LADDER])
 def limits(request: pytest.FixtureRequest, llama: LoadedModel) -> Limits:
     space = decision_space(llama, request.param)
-    where = Scenario(device="b200", assume=("b200-fp4-half-fp8",))
-    return space, constraints([Budget.parse(text, where) for text in ("bits=5", "bytes=0.9x", "latency=2.6x")], space, llama.shape)
+    return space, constraints([Budget.parse(text, WHERE) for text in ("bits=5", "bytes=0.9x", "latency=2.6x")], space, llama.shape)
 
 
 def test_places_are_shares_of_one() -> None:
@@ -45,6 +45,58 @@ def test_expected_costs_at_vertices_are_the_costs(limits: Limits) -> None:
         choice = random.integers(len(space.pairs), size=len(space.decisions))
         spent = expected(layer_degrees(space, choice))
         assert spent.tolist() == pytest.approx([one.spent(choice) / one.limit for one in budgets], rel=1e-12)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("ladder", [LADDER[::2], LADDER])
+@pytest.mark.parametrize("constrained", [1, 2])
+def test_a_lift_is_the_cheapest_that_is_no_lower_and_no_dearer(
+    llama: LoadedModel, ladder: tuple[str, ...], apart: bool, constrained: int
+) -> None:
+    space = decision_space(llama, ladder, apart=apart)
+    random = np.random.default_rng(0)
+    costs = random.integers(1, 6, (constrained, len(space.decisions), len(space.pairs))).astype(float)
+    found = lifts(space, costs)
+    for d, p in np.ndindex(found.shape):
+        (weight, input_), mine = space.rungs(p), costs[:, d, p]
+        serve = [
+            (costs[:, d, q].sum(), -sum(space.rungs(q)), q)
+            for q in range(len(space.pairs))
+            if space.rungs(q)[0] >= weight and space.rungs(q)[1] >= input_ and (costs[:, d, q] <= mine).all()
+        ]
+        assert (costs[:, d, found[d, p]].sum(), -sum(space.rungs(int(found[d, p])))) == min(serve)[:2]
+        assert int(found[d, p]) in [q for *_, q in serve]
+
+
+@pytest.mark.parametrize(("budget", "inputs"), [("bits=5", "as dear"), ("bytes=0.9x", "free"), ("latency=2.6x", "nearly free")])
+def test_landing_lowers_an_operand_by_what_its_climb_costs(llama: LoadedModel, budget: str, inputs: str) -> None:
+    space = decision_space(llama, LADDER)
+    expected = ExpectedCosts(space, constraints([Budget.parse(budget, WHERE)], space, llama.shape))
+    weights_climb, inputs_climb = expected.climbs().T
+    assert (weights_climb == 1).all()
+    if inputs == "as dear":
+        assert (inputs_climb == 1).all()
+    elif inputs == "free":
+        assert (inputs_climb == 0).all()
+    else:
+        assert (inputs_climb > 0).all()
+        assert (inputs_climb < 0.2).all()
+
+
+@pytest.mark.parametrize("ladder", [LADDER[::2], LADDER])
+def test_expected_costs_never_fall_where_offsets_rise(llama: LoadedModel, ladder: tuple[str, ...]) -> None:
+    """On this device a decoded token's MXFP4 weights with MXFP4 inputs are dearer than MXFP8 with itself."""
+    space = decision_space(llama, ladder)
+    (latency,) = constraints([Budget.parse("latency=2.6x", WHERE)], space, llama.shape)
+    assert (latency.costs[:, 0] > latency.costs[:, -1]).all()
+    expected = ExpectedCosts(space, (latency,))
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        choice = random.integers(len(space.pairs), size=len(space.decisions))
+        spent = float(expected(layer_degrees(space, choice)))
+        assert spent == pytest.approx(latency.spent(expected.lifted(choice)) / latency.limit, rel=1e-12)
+        higher = np.array([space.pair_at(*np.maximum(space.rungs(int(p)), random.integers(2, size=2))) for p in choice])
+        assert spent <= float(expected(layer_degrees(space, higher))) + 1e-12
 
 
 @pytest.mark.parametrize(("kind", "above", "below"), [("lagrangian", 1, 1), ("two_sided", 1, -1), ("one_sided", 1, 0)])

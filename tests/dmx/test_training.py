@@ -11,6 +11,7 @@ pytest.importorskip("transformers")
 
 import torch
 
+from dmx.annealing import FIRST_THRESHOLD
 from dmx.budget import Budget, Scenario, constraints
 from dmx.calibration import Calibration
 from dmx.decisions import decision_space
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from dmx.text import TokenText
 
 
-def training_of(model: LoadedModel, text: TokenText, config: SearchConfig, budget: str = "bits=5", path: Any = None) -> Training:
+def training_of(model: LoadedModel, text: TokenText, config: SearchConfig, budget: str | Budget = "bits=5", path: Any = None) -> Training:
     space = decision_space(model, config.formats, apart=config.apart)
     relaxed = RelaxedModel(
         {name: model.linears[name] for name in space.layers},
@@ -34,7 +35,7 @@ def training_of(model: LoadedModel, text: TokenText, config: SearchConfig, budge
         stored_dtypes=model.stored_dtypes,
         relaxation=config.relaxation,
     )
-    limits = constraints([Budget.parse(budget, Scenario())], space, model.shape)
+    limits = constraints([Budget.parse(budget) if isinstance(budget, str) else budget], space, model.shape)
     return Training(space, limits, relaxed, Calibration(model, text, config.loss), config, path)
 
 
@@ -75,6 +76,32 @@ def test_steps_move_offsets_and_are_told(llama: LoadedModel, text: TokenText) ->
         assert {len(values) for values in history.values()} == {3}
         assert np.isfinite(history["loss"]).all()
         assert history["temperature"] == sorted(history["temperature"])
+
+
+@pytest.mark.parametrize(("budget", "inputs_move"), [("bits=5", True), ("bytes=0.5x", False)])
+def test_landing_leaves_alone_what_costs_nothing(llama: LoadedModel, text: TokenText, budget: str, inputs_move: bool) -> None:
+    weights, inputs = training_of(llama, text, SearchConfig(steps=4, start="middle"), budget).state.offsets.T  # landed on the budget
+    assert (weights < FIRST_THRESHOLD).all()
+    assert torch.equal(inputs, weights if inputs_move else torch.full_like(inputs, FIRST_THRESHOLD))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.75])
+def test_offsets_land_on_a_budget_that_the_lowest_formats_exceed(llama: LoadedModel, text: TokenText, share: float) -> None:
+    where = Scenario(device="b200", assume=("b200-fp4-half-fp8",))
+    space = decision_space(llama, SearchConfig().formats)
+    (least,) = constraints([Budget.parse("latency=100x", where)], space, llama.shape)
+    lowest = np.zeros(len(space.decisions), np.int64)
+    assert least.spent(lowest) > least.spent(lowest + len(space.pairs) - 1)
+    cheapest = float(least.costs.min(1).sum()) + least.fixed
+    limit = cheapest + share * (least.spent(lowest + len(space.pairs) - 1) - cheapest)
+    training = training_of(
+        llama, text, SearchConfig(steps=6, batch_windows=2, start="middle"), Budget(kind="latency", amount=limit, scenario=where)
+    )
+    with training.model:
+        training.run(lambda _: None, progress=False)
+    assert training.state.history["cost"] == pytest.approx([1.0] * 6, abs=1e-6)
+    assert training.choice().min() > 0  # nothing is left at MXFP4 with MXFP4 inputs, which is dearest
+    assert training.constraints[0].spent(training.choice()) <= least.spent(lowest + len(space.pairs) - 1)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
