@@ -11,6 +11,7 @@ from scipy.sparse import csr_array, vstack
 
 from dmx.budget import Constraint
 from dmx.errors import DmxError
+from dmx.quiet import quiet_c_library
 
 #: HiGHS holds constraints to 1e-6 or so; a choice that exceeds a budget by that much is solved again with a budget this much smaller.
 TIGHTENING = 2e-6
@@ -71,13 +72,14 @@ def _solved(scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) 
         rows = [csr_array(one.costs.reshape(1, -1) / one.limit) for one in constraints]
         limits = [1 - one.fixed / one.limit - TIGHTENING * attempt for one in constraints]
         matrix = vstack([one_each, *rows])
-        result = milp(
-            scores.reshape(-1) / spread,
-            integrality=np.ones(scores.size),
-            bounds=Bounds(0, 1),
-            constraints=LinearConstraint(matrix, np.r_[np.ones(decisions), [-np.inf] * len(rows)], np.r_[np.ones(decisions), limits]),
-            options={"mip_rel_gap": 0.0},
-        )
+        with quiet_c_library():  # HiGHS has a print left in it
+            result = milp(
+                scores.reshape(-1) / spread,
+                integrality=np.ones(scores.size),
+                bounds=Bounds(0, 1),
+                constraints=LinearConstraint(matrix, np.r_[np.ones(decisions), [-np.inf] * len(rows)], np.r_[np.ones(decisions), limits]),
+                options={"mip_rel_gap": 0.0},
+            )
         if result.x is None:
             break
         choice = np.asarray(result.x.reshape(decisions, pairs).argmax(1), np.int64)

@@ -1,7 +1,10 @@
-"""Silence for transformers' own progress bars and advice while a model loads; warnings of ours stay."""
+"""Silence for what libraries say unasked: transformers' progress bars and advice, a solver's prints; warnings of ours stay."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,3 +23,23 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def quiet_c_library() -> Iterator[None]:
+    """Nothing that compiled code prints gets to stdout for the time of the block: a result printed there is read by other programs."""
+    if os.name != "posix":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    sys.stdout.flush()
+    libc.fflush(None)
+    stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        libc.fflush(None)
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(nowhere)

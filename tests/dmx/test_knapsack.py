@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
-from dmx.budget import Constraint
+from dmx.budget import Budget, Constraint, Scenario, constraints
+from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import best_choice, check_together
+from dmx.models import load_model
 
 
 def limited(costs: Any, limit: float, fixed: float = 0.0, kind: str = "bits") -> Constraint:
@@ -86,3 +89,17 @@ def test_a_budget_met_exactly_is_met() -> None:
 def test_scores_that_are_not_finite_are_refused() -> None:
     with pytest.raises(DmxError, match="NaN or infinite"):
         best_choice(np.array([[0.0, np.nan]]), [limited([[1.0, 2.0]], 2.0)])
+
+
+def test_the_solver_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """What `dmx search --json` prints is for other programs; HiGHS 1.12 prints a line of its own while it solves these."""
+    pytest.importorskip("transformers")
+    model = load_model(None)
+    space = decision_space(model, ("mxfp4_e2m1", "mxfp8_e4m3"))
+    where = Scenario(device="b200", assume=("b200-fp4-half-fp8",))
+    limits = constraints([Budget.parse("energy=2.3497x", where)], space, model.shape)
+    for seed in (1, 11):
+        weight, activation = -np.random.default_rng(seed).lognormal(0, 2, (len(space.decisions), 2)).T * 1e-3
+        best_choice(np.stack([0 * weight, weight, activation, weight + activation], -1), limits)
+    ctypes.CDLL(None).fflush(None)
+    assert capfd.readouterr().out == ""
