@@ -1,4 +1,4 @@
-"""`python -m reports.make_paired SWEEP [--model MODEL --text FILE] -o FILE`: dMX against the best baseline, window by window.
+"""`python -m reports.make_paired SWEEP [--kinds KINDS] [--model MODEL --text FILE] -o FILE`: dMX against the best baseline by windows.
 
 A median may lie above another by what is chance on the text that both are reported on; the spread over its windows says how much that is.
 """
@@ -31,6 +31,12 @@ def perplexity(record: Record) -> float:
     return float(record.quality[PERPLEXITY.column])
 
 
+def place(budget: str, kinds: list[str]) -> tuple[int, float]:
+    """Where a budget stands in the table."""
+    kind, _, amount = budget.partition("=")
+    return kinds.index(kind), float(amount.rstrip("x"))
+
+
 def median_run(records: list[Record]) -> Record:
     """The run whose perplexity is the seeds' (lower) median."""
     return sorted(records, key=perplexity)[(len(records) - 1) // 2]
@@ -44,18 +50,22 @@ def losses(model: dmx.LoadedModel, record: Record, text: TokenText) -> torch.Ten
 
 
 def main() -> None:
-    asked = sweep_parser(__doc__).parse_args()
+    parser = sweep_parser(__doc__)
+    parser.add_argument("--kinds", default="bits", help="of budgets, with commas between")
+    asked = parser.parse_args()
+    kinds = asked.kinds.split(",")
     by_budget: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in read_results(asked.sweep).records:
         budget = record.specification["budget"]
-        if budget and budget["kind"] == "bits":
+        if budget and budget["kind"] in kinds:
             by_budget[budget["text"]][record.method].append(record)
     first = next(iter(next(iter(by_budget.values())).values()))[0].specification
     model = dmx.load_model(asked.model)
     text = report_text(model, asked.text, part=asked.part, context=asked.window or first["settings"]["context"])
     text = text.first(first["settings"]["report_windows"])
     rows = []
-    for budget, found in tqdm(sorted(by_budget.items(), key=lambda item: float(item[0].partition("=")[2])), desc="budgets", unit="budget"):
+    for budget in tqdm(sorted(by_budget, key=lambda text: place(text, kinds)), desc="budgets", unit="budget"):
+        found = by_budget[budget]
         baselines = {name: records for name, records in found.items() if name not in OWN_METHODS}
         best = min(baselines, key=lambda name: statistics.median(map(perplexity, baselines[name])))
         ours, theirs = (losses(model, median_run(records), text) for records in (found[METHOD], baselines[best]))
@@ -65,7 +75,8 @@ def main() -> None:
         rows.append([budget, best, f"{1e3 * mean:+.3f}", f"{1e3 * error:.3f}", f"{mean / error:+.1f}" if error else "same"])
         write_table(
             asked.output,
-            title=f"{model.name}, {', '.join(first['formats'])}: dMX against the lowest baseline, window by window",
+            title=f"{model.name}, {', '.join(first['formats'])}{'' if kinds == ['bits'] else f', by {asked.kinds}'}: "
+            "dMX against the lowest baseline, window by window",
             about="Loss per token of dMX less that of the baseline whose median is lowest, times 1000 (one is 0.1 % of perplexity), for "
             f"the runs at the seeds' median, over {len(text.windows)} windows of the report text; its standard error over windows; their "
             "ratio, below 0 where dMX is lower.",
