@@ -1,7 +1,7 @@
 """What pulls a relaxed search to its budgets: expected costs that are exact at a vertex, the pressure that an excess makes, the landing.
 
-Costs need not rise along the ladder: a mixed pair can run through a dearer path than MXFP8 with itself. Where higher formats cost no more,
-no pair below them is worth taking, and lowering offsets would save nothing: such pairs are lifted first, and costs that rise are left.
+Costs need not rise along the ladder: MXFP4 with itself can run through a dearer path than MXFP8. Where higher formats cost no more, no pair
+below them is worth taking, and lowering offsets would save nothing: such pairs are lifted first, and costs that rise are left.
 """
 
 from __future__ import annotations
