@@ -16,6 +16,7 @@ import dmx
 from analysis.names import OWN_METHODS, PERPLEXITY
 from analysis.records import Record, read_results
 from dmx.calibration import Calibration
+from dmx.errors import DmxError
 from dmx.evaluation import report_text
 from dmx.quantised_linear import apply
 from dmx.text import TokenText
@@ -31,8 +32,8 @@ def perplexity(record: Record) -> float:
     return float(record.quality[PERPLEXITY.column])
 
 
-def place(budget: str, kinds: list[str]) -> tuple[int, float]:
-    """Where a budget stands in the table."""
+def row_order(budget: str, kinds: list[str]) -> tuple[int, float]:
+    """By kind, as asked for, then by amount."""
     kind, _, amount = budget.partition("=")
     return kinds.index(kind), float(amount.rstrip("x"))
 
@@ -59,12 +60,14 @@ def main() -> None:
         budget = record.specification["budget"]
         if budget and budget["kind"] in kinds:
             by_budget[budget["text"]][record.method].append(record)
+    if not by_budget:
+        raise DmxError(f"{asked.sweep} holds no record at a budget in {asked.kinds}: give its kinds with --kinds, such as bytes,energy")
     first = next(iter(next(iter(by_budget.values())).values()))[0].specification
     model = dmx.load_model(asked.model)
     text = report_text(model, asked.text, part=asked.part, context=asked.window or first["settings"]["context"])
     text = text.first(first["settings"]["report_windows"])
     rows = []
-    for budget in tqdm(sorted(by_budget, key=lambda text: place(text, kinds)), desc="budgets", unit="budget"):
+    for budget in tqdm(sorted(by_budget, key=lambda budget: row_order(budget, kinds)), desc="budgets", unit="budget"):
         found = by_budget[budget]
         baselines = {name: records for name, records in found.items() if name not in OWN_METHODS}
         best = min(baselines, key=lambda name: statistics.median(map(perplexity, baselines[name])))

@@ -95,7 +95,7 @@ def test_expected_costs_never_fall_where_offsets_rise(llama: LoadedModel, ladder
         choice = random.integers(len(space.pairs), size=len(space.decisions))
         spent = float(expected(layer_degrees(space, choice)))
         assert spent == pytest.approx(latency.spent(expected.lifted(choice)) / latency.limit, rel=1e-12)
-        higher = np.array([space.pair_at(*np.maximum(space.rungs(int(p)), random.integers(2, size=2))) for p in choice])
+        higher = np.array([space.pair_at(*np.maximum(space.rungs(int(p)), random.integers(len(ladder), size=2))) for p in choice])
         assert spent <= float(expected(layer_degrees(space, higher))) + 1e-12
 
 
