@@ -47,9 +47,9 @@ class Calibration:
         self._parts = (1.0 - share, share)
 
     @contextmanager
-    def beyond_kl(self) -> Iterator[None]:
-        """For a while the loss is cross-entropy less KL."""
-        before, self._parts = self._parts, (-1.0, 1.0)
+    def weighed(self, *, kl: float, next_token: float) -> Iterator[None]:
+        """For a while the loss is so much of KL and so much of cross-entropy."""
+        before, self._parts = self._parts, (kl, next_token)
         try:
             yield
         finally:

@@ -2,9 +2,10 @@
 
 On some ten thousand tokens the losses of two choices of formats differ for two reasons: one is further from the float model (KL, which
 has little noise), and it happens to be righter or wronger about those very tokens. The second part is worth having where the model is far
-from the text; where it is at home there, it is mostly noise, which a search would learn by heart. Empirical Bayes: over the gradients of
-the second part with respect to every degree, the mean squared t-value says by what share they should be shrunk (Efron and Morris 1973,
-Stein's estimation rule and its competitors).
+from the text; where it is at home there, it is mostly noise, which a search would learn by heart. Of it, what goes along with KL, so many
+nats of loss to a nat of KL whatever the layer, is real but tells no two choices apart that KL does not; a line through 0 takes it out.
+Empirical Bayes for the rest: over its gradients with respect to every degree, the mean squared t-value says by what share they should be
+shrunk (Efron and Morris 1973, Stein's estimation rule and its competitors).
 """
 
 from __future__ import annotations
@@ -32,33 +33,50 @@ def next_token_share(
     seed: int,
     progress: bool = False,
 ) -> float:
-    """The share of (next-token loss - KL) that is more than chance at some degrees, 0 to 1; 0 where there are too few windows to tell.
+    """What share of (next-token loss - KL) to add to KL at some degrees, 0 to 1; 0 where there are too few windows to tell.
 
-    Every window is looked at once. Args: model: entered.  degrees: (linears, 2, formats - 1).  batch_windows: of a pass, at most.
+    Every window is looked at twice. Args: model: entered.  degrees: (linears, 2, formats - 1).  batch_windows: of a pass, at most.
     """
     windows = calibration.sample(len(calibration.windows), seed, -2)
     if len(windows) < LEAST_GROUPS:
         return 0.0
-    found = []
-    with calibration.beyond_kl():
-        groups = torch.tensor_split(windows, min(GROUPS, len(windows)))
-        for group in tqdm(groups, desc="chance in next-token loss", unit="group", disable=not progress, leave=False):
-            parts = [len(index) * degree_gradient(model, calibration, degrees, index)[0] for index in torch.split(group, batch_windows)]
-            by_decision = decision_sums(space, torch.stack(parts).sum(0) / len(group))
-            found.append((by_decision if space.apart else by_decision.sum(1)).flatten())
-    return share_beyond_chance(torch.stack(found).double())
+    groups = torch.tensor_split(windows, min(GROUPS, len(windows)))
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def gradient(group: torch.Tensor) -> torch.Tensor:
+        parts = [len(index) * degree_gradient(model, calibration, degrees, index)[0] for index in torch.split(group, batch_windows)]
+        by_decision = decision_sums(space, torch.stack(parts).sum(0) / len(group))
+        return (by_decision if space.apart else by_decision.sum(1)).flatten().double()
+
+    for group in tqdm(groups, desc="chance in next-token loss", unit="group", disable=not progress, leave=False):
+        with calibration.weighed(kl=-1.0, next_token=1.0):
+            beyond = gradient(group)
+        with calibration.weighed(kl=1.0, next_token=0.0):
+            found.append((beyond, gradient(group)))
+    beyond, kl = (torch.stack(each) for each in zip(*found, strict=True))
+    return share_beyond_chance(beyond, kl.mean(0))
 
 
-def share_beyond_chance(measured: torch.Tensor) -> float:
-    """By what share means should be shrunk towards 0, were each drawn around 0 with the same ratio of spread to error.
+def share_beyond_chance(beyond: torch.Tensor, kl: torch.Tensor) -> float:
+    """What share of `beyond` to add to `kl`, so that together they are, up to a factor, the likeliest means of both.
 
-    Args: measured: (times, entries), times at least 4; entries that never differ are left out.  Returns: 0 to 1, and 0 where none is left.
+    Were beyond = a kl + rest, each of rest drawn around 0 with the same ratio of spread to error, then (1 + a) kl + s rest it would be,
+    s being what rest should be shrunk by; which is kl + beyond s / (1 + a (1 - s)), times a factor. A priori a is normal around 0, with a
+    spread of 1.
+    Args: beyond: (times, entries), times at least 4; entries that never differ are left out.  kl: (entries,), taken as without error.
+    Returns: 0 to 1, 1 where a is -1 or less; and 0 where fewer than two entries are left.
     """
-    times = len(measured)
-    squared_errors = measured.var(0) / times
+    times = len(beyond)
+    squared_errors = beyond.var(0) / times
     told = squared_errors > 0
-    if not told.any():
+    if int(told.sum()) < 2:
         return 0.0
-    squares = measured.mean(0)[told].square() / squared_errors[told]
     by_chance = (times - 1) / (times - 3)  # the mean of a squared t-value
-    return max(0.0, 1.0 - by_chance / max(float(squares.mean()), by_chance))
+    errors = squared_errors[told].sqrt()
+    t_values, along = beyond.mean(0)[told] / errors, kl[told] / errors
+    slope = float(t_values @ along) / (float(along.square().sum()) + by_chance)
+    if slope <= -1.0:  # next-token loss falls where KL rises
+        return 1.0
+    mean_square = float((t_values - slope * along).square().sum()) / (len(along) - 1)
+    kept = max(0.0, 1.0 - by_chance / max(mean_square, by_chance))
+    return kept / (1.0 + slope * (1.0 - kept))

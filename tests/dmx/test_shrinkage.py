@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,25 +63,58 @@ def share_of(model: LoadedModel, text: TokenText, seed: int = 0) -> float:
         return next_token_share(space, relaxed, calibration, torch.full_like(relaxed.degrees, 0.5), 3, seed)
 
 
+def told(times: int, share: float, slope: float, entries: int = 40_000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Measurements of slope kl + rest, rest being normal with such a share of its mean square real; and kl."""
+    generator = torch.Generator().manual_seed(2)
+    normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+    means = (share / (1 - share) / times) ** 0.5 * normal(entries)
+    spreads = torch.rand(entries, generator=generator, dtype=torch.float64) + 0.1
+    kl = normal(entries).abs()
+    return slope * kl + spreads * (means + normal(times, entries)), kl
+
+
 @pytest.mark.parametrize("times", [5, 16])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
 def test_the_share_is_what_normal_means_should_be_shrunk_by(times: int, share: float) -> None:
-    generator = torch.Generator().manual_seed(2)
-    means = (share / (1 - share) / times) ** 0.5 * torch.randn(1, 40_000, generator=generator, dtype=torch.float64)
-    spreads = torch.rand(40_000, generator=generator, dtype=torch.float64) + 0.1
-    measured = spreads * (means + torch.randn(times, 40_000, generator=generator, dtype=torch.float64))
-    assert share_beyond_chance(measured) == pytest.approx(share, abs=0.05)
+    assert share_beyond_chance(*told(times, share, 0.0)) == pytest.approx(share, abs=0.05)
+
+
+@pytest.mark.parametrize("slope", [-0.7, 0.3, 2.0])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_what_goes_along_with_kl_is_no_reason_to_count_the_rest(slope: float, share: float) -> None:
+    beyond, kl = told(16, share, slope)
+    found = share_beyond_chance(beyond, kl)
+    likeliest = (1 + slope) * kl + share * (beyond.mean(0) - slope * kl)
+    ours = kl + found * beyond.mean(0)
+    cosine = float(likeliest @ ours / likeliest.norm() / ours.norm())
+    assert cosine == pytest.approx(1.0, abs=1e-3)
+    assert found == pytest.approx(share / (1 + slope * (1 - share)), abs=0.05)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_where_next_token_loss_falls_as_kl_rises_all_of_it_counts(share: float) -> None:
+    assert share_beyond_chance(*told(16, share, -3.0)) == 1.0
+
+
+def test_kl_too_small_to_tell_a_slope_takes_nothing_out() -> None:
+    beyond, kl = told(16, 0.5, 0.0, 40)
+    assert share_beyond_chance(beyond, 1e-4 * kl) == pytest.approx(share_beyond_chance(beyond, 0 * kl), abs=0.01)
 
 
 def test_entries_that_never_differ_tell_nothing() -> None:
-    assert share_beyond_chance(torch.ones(8, 3, dtype=torch.float64)) == 0.0
-    differing = torch.randn(8, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3
-    assert share_beyond_chance(torch.cat([differing, torch.zeros(8, 9)], 1)) == share_beyond_chance(differing)
+    assert share_beyond_chance(torch.ones(8, 3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)) == 0.0
+    differing, kl = (each + 1 for each in told(8, 0.5, 0.0, 50))
+    held = torch.cat([differing, torch.zeros(8, 9)], 1), torch.cat([kl, torch.ones(9)])
+    assert 0 < share_beyond_chance(*held) == share_beyond_chance(differing, kl)
+
+
+def test_one_entry_tells_nothing() -> None:
+    assert share_beyond_chance(*told(8, 0.9, 0.0, 1)) == 0.0
 
 
 def test_what_the_model_itself_wrote_is_chance(llama: LoadedModel, own_words: list[TokenText]) -> None:
     shares = [share_of(llama, text) for text in own_words]
-    assert statistics.median(shares) < 0.25  # 28 gradients that go together: a single text may look like more
+    assert statistics.median(shares) < 0.25  # of 28 gradients: a single text may look like more
     assert min(shares) == 0.0
 
 
@@ -101,7 +135,7 @@ def test_the_loss_is_kl_and_a_share_of_the_rest(llama: LoadedModel, text: TokenT
         for share in (0.0, 0.25, 1.0):
             both.share = share
             assert torch.allclose(both.losses(index), (1 - share) * apart[0] + share * apart[1], rtol=1e-5)
-        with both.beyond_kl():
+        with both.weighed(kl=-1.0, next_token=1.0):
             assert torch.allclose(both.losses(index), apart[1] - apart[0], rtol=1e-5)
     assert torch.equal(both.losses(index), ce.losses(index))
 
@@ -109,5 +143,5 @@ def test_the_loss_is_kl_and_a_share_of_the_rest(llama: LoadedModel, text: TokenT
 def test_a_search_tells_its_share(llama: LoadedModel, own_words: list[TokenText], unlikely_words: TokenText) -> None:
     quick = {"steps": 4, "batch_windows": 4, "refine": 0}
     shares = [search(llama, "bits=5", text=words, **quick).search["next_token_share"] for words in (own_words[0], unlikely_words)]
-    assert shares[0] < 0.6 < 0.9 < shares[1] < 1.0
+    assert shares[0] < 0.6 < 0.9 < shares[1] <= 1.0
     assert search(llama, "bits=5", text=own_words[0], loss="kl", **quick).search["next_token_share"] == 0.0
