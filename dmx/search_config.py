@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from dmx.calibration import LOSSES
 from dmx.errors import DmxError
@@ -25,6 +25,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "steering": ("lagrangian", "two_sided", "one_sided"),
         "optimizer": ("adam", "sgd"),
     }
+)
+#: What a setting of a type is called in an error.
+KINDS: Mapping[type, str] = MappingProxyType(
+    {int: "a whole number", float: "a number", bool: "True or False", str: "a name", tuple: "a list of names"}
 )
 
 
@@ -58,6 +62,8 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_kind(field.name, getattr(self, field.name), int if field.default is None else type(field.default), field.default is None)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise unknown_name(name, getattr(self, name), allowed)
@@ -90,9 +96,19 @@ class SearchConfig:
         for name in settings:
             if name not in known:
                 raise unknown_name("setting", name, known)
-        given = {name: tuple(value) if name == "formats" else value for name, value in settings.items()}
-        changed: dict[str, Any] = given
+        changed = dict(settings)
+        if isinstance(changed.get("formats"), list):
+            changed["formats"] = tuple(changed["formats"])
         return dataclasses.replace(self, **changed)
+
+
+def _check_kind(name: str, value: object, kind: type, is_optional: bool) -> None:
+    """Raises: DmxError for a setting that is of another type than its default; a whole number does for a float, None where it is one."""
+    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if kind is tuple:
+        fits = fits and all(isinstance(each, str) for each in cast("tuple[object, ...]", value))
+    if not fits and not (is_optional and value is None):
+        raise DmxError(f"{name} is {value!r}: pass {KINDS[kind]}{' or None' if is_optional else ''}")
 
 
 def check_seed(seed: int) -> None:

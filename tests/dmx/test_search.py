@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -347,6 +349,34 @@ def test_a_setting_that_cannot_be_read_is_refused(word: str) -> None:
 def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises((DmxError, MxsimError)):
         SearchConfig().with_settings(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ({"refine": "0"}, "refine is '0': pass a whole number"),
+        ({"steps": 2.5}, "steps is 2.5: pass a whole number"),
+        ({"seed": True}, "seed is True: pass a whole number"),
+        ({"seed": np.int64(3)}, "pass a whole number"),
+        ({"context": "64"}, "context is '64': pass a whole number or None"),
+        ({"apart": "no"}, "apart is 'no': pass True or False"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast': pass a number"),
+        ({"hold": math.nan}, "hold is nan"),
+        ({"loss": 3}, "loss is 3: pass a name"),
+        ({"policy": None}, "policy is None: pass a name"),
+        ({"formats": "mxfp4_e2m1"}, "formats is 'mxfp4_e2m1': pass a list of names"),
+        ({"formats": 4}, "formats is 4: pass a list of names"),
+        ({"formats": [4, 8]}, "pass a list of names"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused(wrong: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(DmxError, match=re.escape(remedy)):
+        SearchConfig().with_settings(wrong)
+
+
+def test_a_setting_takes_what_its_type_holds() -> None:
+    config = SearchConfig().with_settings({"learning_rate": 1, "level": np.float64(0.5), "context": None, "formats": list(LADDER)})
+    assert config == SearchConfig(learning_rate=1.0, level=0.5, formats=LADDER)
 
 
 def test_a_preset_is_known_by_its_method_not_by_its_name() -> None:
