@@ -122,14 +122,19 @@ def _need_finite(name: str, value: float, model: LoadedModel, ids: torch.Tensor)
         raise DmxError(f"the {name} is {value} on a batch of {len(ids)} windows: {where}")
 
 
-def report_text(model: LoadedModel, text: str | Path | None, *, part: str = "all", context: int | None = None) -> TokenText:
-    """The tokens to report on: a file's, or the embedded model's own report text."""
+def report_text(
+    model: LoadedModel, text: str | Path | None, *, part: str = "all", context: int | None = None, tokens: int | None = None
+) -> TokenText:
+    """The tokens to report on: a file's, or the embedded model's own report text, of so many tokens at least."""
     if text is None:
         if model.source != "embedded":
             raise DmxError(f"no text to measure {model.name!r} on: pass one (--text); only the embedded model brings its own")
         from dmx import reference
 
-        return tokenize(model, reference.text("report"), name="embedded world, report", context=context, part=part)
+        own = reference.text("report") if tokens is None else reference.text("report", tokens)
+        return tokenize(model, own, name="embedded world, report", context=context, part=part)
+    if tokens is not None:
+        raise DmxError(f"{tokens} tokens of {Path(text).name} asked for: only the embedded model's own text is as long as one likes")
     return tokenize(model, read_text(text), name=Path(text).name, context=context, part=part)
 
 

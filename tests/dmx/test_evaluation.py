@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from dmx.errors import DmxError  # noqa: E402
-from dmx.evaluation import evaluate  # noqa: E402
+from dmx.evaluation import evaluate, report_text  # noqa: E402
 from dmx.models import LoadedModel, load_model  # noqa: E402
 from dmx.quantised_linear import apply  # noqa: E402
 from dmx.text import TokenText  # noqa: E402
@@ -84,3 +84,13 @@ def test_a_large_loss_is_no_error(llama: LoadedModel, text: TokenText) -> None:
     with torch.no_grad():
         broken.module.get_output_embeddings().weight.mul_(1e4)
     assert evaluate(broken, text=text)["perplexity"] == math.inf
+
+
+def test_the_embedded_models_report_text_is_as_long_as_one_likes(tmp_path: Path) -> None:
+    model = load_model(None)
+    own, longer = report_text(model, None, context=64), report_text(model, None, context=64, tokens=80_000)
+    assert longer.scored_tokens >= 80_000 > own.scored_tokens
+    assert torch.equal(longer.windows[: len(own.windows) - 1], own.windows[:-1])
+    (tmp_path / "t.txt").write_text("a text", encoding="utf-8")
+    with pytest.raises(DmxError, match="only the embedded model's own text"):
+        report_text(model, tmp_path / "t.txt", tokens=80_000)
