@@ -103,7 +103,7 @@ class SearchConfig:
 
 
 def _check_kind(name: str, value: object, kind: type, is_optional: bool) -> None:
-    """Raises: DmxError for a setting that is of another type than its default; a whole number does for a float, None where it is one."""
+    """Raises: DmxError for a setting that is of another type than its default. A whole number does for a float."""
     fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
     if kind is tuple:
         fits = fits and all(isinstance(each, str) for each in cast("tuple[object, ...]", value))

@@ -15,8 +15,9 @@ import torch
 from dmx.calibration import Calibration
 from dmx.decisions import decision_space
 from dmx.relax import RelaxedModel
+from dmx.scores import decision_sums, degree_gradient
 from dmx.searching import search
-from dmx.shrinkage import LEAST_GROUPS, next_token_share, share_beyond_chance
+from dmx.shrinkage import GROUPS, LEAST_GROUPS, next_token_share, share_beyond_chance
 from dmx.text import TokenText
 
 if TYPE_CHECKING:
@@ -125,6 +126,27 @@ def test_what_it_could_not_have_written_counts(llama: LoadedModel, unlikely_word
 def test_too_few_windows_tell_nothing(llama: LoadedModel, unlikely_words: TokenText) -> None:
     assert share_of(llama, unlikely_words.first(LEAST_GROUPS - 1)) == 0.0
     assert share_of(llama, unlikely_words.first(LEAST_GROUPS)) > 0.0
+
+
+def test_gradients_of_kl_and_of_what_is_beyond_it_are_compared(
+    llama: LoadedModel, unlikely_words: TokenText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr("dmx.shrinkage.share_beyond_chance", lambda *told: seen.extend(told) or 0.5)
+    words = unlikely_words.first(GROUPS)
+    assert share_of(llama, words) == 0.5
+    beyond, kl = seen
+    space, linears = decision_space(llama, FORMATS), llama.linears
+    gradients = []
+    calibrations = [Calibration(llama, words, loss) for loss in ("kl", "ce")]
+    with RelaxedModel({name: linears[name] for name in space.layers}, FORMATS) as relaxed:
+        half = torch.full_like(relaxed.degrees, 0.5)
+        for calibration in calibrations:
+            gradient, _ = degree_gradient(relaxed, calibration, half, torch.arange(GROUPS))
+            gradients.append(decision_sums(space, gradient).flatten().double())
+    assert beyond.shape == (GROUPS, *kl.shape)
+    assert torch.allclose(kl, gradients[0], rtol=1e-3, atol=1e-6)
+    assert torch.allclose(beyond.mean(0), gradients[1] - gradients[0], rtol=1e-3, atol=1e-5)
 
 
 def test_the_loss_is_kl_and_a_share_of_the_rest(llama: LoadedModel, text: TokenText) -> None:
