@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from dmx.calibration import LOSSES
 from dmx.errors import DmxError
@@ -63,7 +63,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check_kind(field.name, getattr(self, field.name), int if field.default is None else type(field.default), field.default is None)
+            _check_kind(field.name, getattr(self, field.name), _kind(field), field.default is None)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise unknown_name(name, getattr(self, name), allowed)
@@ -102,11 +102,16 @@ class SearchConfig:
         return dataclasses.replace(self, **changed)
 
 
+def _kind(field: dataclasses.Field[Any]) -> type:
+    """What a setting is, by its default; None stands for a whole number."""
+    return int if field.default is None else type(field.default)
+
+
 def _check_kind(name: str, value: object, kind: type, is_optional: bool) -> None:
     """Raises: DmxError for a setting that is of another type than its default. A whole number does for a float."""
     fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
-    if kind is tuple:
-        fits = fits and all(isinstance(each, str) for each in cast("tuple[object, ...]", value))
+    if isinstance(value, tuple):
+        fits = fits and all(isinstance(each, str) for each in value)
     if not fits and not (is_optional and value is None):
         raise DmxError(f"{name} is {value!r}: pass {KINDS[kind]}{' or None' if is_optional else ''}")
 
@@ -159,7 +164,7 @@ def preset_of(config: SearchConfig) -> str | None:
 
 def parse_settings(words: list[str]) -> dict[str, Any]:
     """NAME=VALUE words as settings of the right types. Raises: DmxError for another form, UnknownNameError for another name."""
-    types = {field.name: type(getattr(PRESETS["default"], field.name)) for field in fields(SearchConfig)}
+    types = {field.name: _kind(field) for field in fields(SearchConfig)}
     found: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -174,7 +179,7 @@ def parse_settings(words: list[str]) -> dict[str, Any]:
             elif kind is tuple:
                 found[name] = tuple(value.split(","))
             else:
-                found[name] = int(value) if kind is type(None) else kind(value)
+                found[name] = kind(value)
         except (ValueError, KeyError) as error:
-            raise DmxError(f"setting {name}={value!r} is not a {'whole number' if kind in (int, type(None)) else kind.__name__}") from error
+            raise DmxError(f"setting {name}={value!r}: pass {KINDS[kind]}") from error
     return found
