@@ -73,20 +73,49 @@ class Calibration:
 
     def losses(self, index: torch.Tensor) -> torch.Tensor:
         """(len(index),) the same, window by window."""
-        ids = self.windows[index].to(self.model.device)
-        logits = logits_of(self.model.module, ids)[:, :-1].float()
+        logits, tokens = self._predicted(index)
         if self._parts == (0.0, 1.0):
-            return -functional.log_softmax(logits, -1).gather(-1, ids[:, 1:, None]).mean((1, 2))
+            return _next_token(functional.log_softmax(logits, -1), tokens)
+        apply: Any = _SharedLoss.apply
+        return cast("torch.Tensor", apply(logits, self._expected(index), tokens, self._parts))
+
+    def measured(self, index: torch.Tensor) -> torch.Tensor:
+        """(len(index), 2) window by window the loss, and KL alone; without their graph. With loss "ce", which has no KL, the loss twice."""
+        with torch.no_grad():
+            logits, tokens = self._predicted(index)
+            logs = functional.log_softmax(logits, -1)
+            next_token = _next_token(logs, tokens)
+            if self._kept is None:
+                return next_token[:, None].expand(-1, 2)
+            kl = _divergences(logs, self._expected(index))
+            of_kl, of_tokens = self._parts
+            return torch.stack([of_kl * kl + of_tokens * next_token, kl], -1)
+
+    def _predicted(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(windows, context - 1, vocabulary) float32 logits of the module as it is now, and (windows, context - 1, 1) what came next."""
+        ids = self.windows[index].to(self.model.device)
+        return logits_of(self.model.module, ids)[:, :-1].float(), ids[:, 1:, None]
+
+    def _expected(self, index: torch.Tensor) -> list[Window]:
         if self._kept is None:
             raise DmxError("a calibration for loss ce keeps no predictions of the float model to measure KL from")
-        apply: Any = _SharedLoss.apply
-        return cast("torch.Tensor", apply(logits, [self._kept[i] for i in index.tolist()], ids[:, 1:, None], self._parts))
+        return [self._kept[i] for i in index.tolist()]
 
     def need_finite(self, loss: float, index: torch.Tensor) -> None:
         """Raises: DmxError for a loss of the module as it is now, on the windows of these indices, that is not finite: it says where."""
         if not math.isfinite(loss):
             where = where_not_finite(self.model.module, lambda: self.loss(index))
             raise DmxError(f"the loss is {loss} on windows {index.tolist()}: {where}")
+
+
+def _next_token(logs: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """(windows,) mean cross-entropy. Args: logs: (windows, places, vocabulary) log-probabilities.  tokens: (windows, places, 1)."""
+    return -logs.gather(-1, tokens).mean((1, 2))
+
+
+def _divergences(logs: torch.Tensor, expected: list[Window]) -> torch.Tensor:
+    """(windows,) mean KL(float || model). Args: logs: (windows, places, vocabulary) log-probabilities."""
+    return torch.stack([divergence(ours, float_).mean(-1) for ours, float_ in zip(logs, expected, strict=True)])
 
 
 class _SharedLoss(torch.autograd.Function):
@@ -101,10 +130,9 @@ class _SharedLoss(torch.autograd.Function):
         logs = functional.log_softmax(logits, -1)
         ctx.save_for_backward(logs, tokens)
         ctx.expected, ctx.parts = expected, parts
-        each = zip(logs, expected, strict=True)
-        kl = torch.stack([divergence(ours, float_).mean(-1) for ours, float_ in each])
+        kl = _divergences(logs, expected)
         of_kl, of_tokens = parts
-        return of_kl * kl - of_tokens * logs.gather(-1, tokens).mean((1, 2)) if of_tokens else of_kl * kl
+        return of_kl * kl + of_tokens * _next_token(logs, tokens) if of_tokens else of_kl * kl
 
     @staticmethod
     @once_differentiable

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+Told = TypeVar("Told")
 #: What may be kept in all; beyond it deeper blocks are computed anew.
 KEPT_BYTES = 1 << 28
 
@@ -39,12 +40,12 @@ class KeptBlocks:
             del outputs[common:]
         self._reference = degrees
 
-    def run(self, degrees: torch.Tensor, place: int, losses: Callable[[], list[float]]) -> list[float]:
+    def run(self, degrees: torch.Tensor, place: int, losses: Callable[[], Told]) -> Told:
         """The losses of the module at these degrees on the input of a number, without the blocks that are known."""
         common = self._common(degrees)
         outputs = self._kept.setdefault(place, [])
         known = min(common, len(outputs))
-        found: list[float] | None = None
+        found: Told | None = None
         with self._kept_forwards(outputs, known, min(common, len(self._blocks) - 1)):
             try:
                 found = losses()

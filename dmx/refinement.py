@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
 from functools import partial
 from itertools import islice
 
@@ -30,15 +31,23 @@ TRIALS = 16
 MEASURED_AT_ONCE = 16
 
 
+class By(IntEnum):
+    """What two choices are compared by."""
+
+    LOSS = 0
+    KL = 1
+
+
 class Measure:
-    """The loss of choices on the calibration text: window by window in a shuffled order, no further than needed, each window once.
+    """The loss of choices, and their KL, on the calibration text: window by window in a shuffled order, no further than needed, once each.
 
     A choice that races another is computed from the first block of layers in which they differ.
     """
 
     def __init__(
-        self, space: DecisionSpace, model: RelaxedModel, calibration: Calibration, known: dict[str, list[float]] | None = None
+        self, space: DecisionSpace, model: RelaxedModel, calibration: Calibration, known: dict[str, list[Sequence[float]]] | None = None
     ) -> None:
+        """Args: known: what was measured before, a loss and a KL a window; it grows."""
         self.space, self.model, self.calibration = space, model, calibration
         self.known = known if known is not None else {}
         windows = len(calibration.windows)
@@ -47,10 +56,13 @@ class Measure:
 
     def __call__(self, choice: Choice) -> float:
         """The mean loss per token of a choice."""
-        return math.fsum(self._losses(choice, len(self.batches))) / len(self.calibration.windows)
+        return math.fsum(self._column(choice, len(self.batches), By.LOSS)) / len(self.calibration.windows)
 
     def is_better(self, choice: Choice, than: Choice, errors: float = 1.0) -> bool:
-        """Whether the loss is lower by more than so many standard errors over the windows: what less would be, other text may undo."""
+        """Whether the loss is lower by more than so many standard errors over the windows, as what less would be, other text may undo.
+
+        Or the KL is, whose differences recur, and the loss not higher.
+        """
         return self.race(choice, than, errors)[0]
 
     def race(self, choice: Choice, than: Choice, errors: float = 1.0) -> tuple[bool, float]:
@@ -58,39 +70,51 @@ class Measure:
 
         Returns: that, and the share of the text looked at.
         """
+        gain, error, share = self._gain(choice, than, By.LOSS)
+        if gain > errors * error or share < 1.0:
+            return gain > errors * error, share
+        kl, kl_error, _ = self._gain(choice, than, By.KL)
+        return gain >= 0.0 and kl > errors * kl_error, share
+
+    def has_less_kl(self, choice: Choice, than: Choice) -> bool:
+        """Whether the KL is lower at all; given up like a race."""
+        return self._gain(choice, than, By.KL)[0] > 0.0
+
+    def _gain(self, choice: Choice, than: Choice, by: By) -> tuple[float, float, float]:
+        """How much lower one is than another, its standard error, and the share of the text looked at: less where it is plainly higher."""
         self._blocks.refer_to(layer_degrees(self.space, than))
         for batches in range(1, len(self.batches) + 1):
-            trial, other = self._losses(choice, batches), self._losses(than, batches)
+            trial, other = self._column(choice, batches, by), self._column(than, batches, by)
             gains = [old - new for old, new in zip(other, trial, strict=True)]
-            error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
-            if batches < len(self.batches) and statistics.fmean(gains) <= -error:
-                return False, len(gains) / len(self.calibration.windows)
-        return statistics.fmean(gains) > errors * error, 1.0
+            gain, error = statistics.fmean(gains), statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+            if gain <= -error:
+                break
+        return gain, error, len(gains) / len(self.calibration.windows)
 
-    def _losses(self, choice: Choice, batches: int) -> list[float]:
-        """The losses on the first batches of windows."""
+    def _column(self, choice: Choice, batches: int, by: By) -> list[float]:
+        """The losses, or the KLs, on the first batches of windows."""
         known = self.known.setdefault(".".join(str(int(i)) for i in choice), [])
         wanted = sum(len(index) for index in self.batches[:batches])
         if len(known) < wanted:
             missing = [i for i in range(batches) if sum(map(len, self.batches[:i])) >= len(known)]
             known += self._measured(layer_degrees(self.space, choice), missing)
-        return known[:wanted]
+        return [window[by] for window in known[:wanted]]
 
     def losses(self, degrees: torch.Tensor) -> list[float]:
         """Each window's mean loss per token at any degrees. Raises: DmxError for one that is not finite."""
-        return self._measured(degrees, range(len(self.batches)))
+        return [window[By.LOSS] for window in self._measured(degrees, range(len(self.batches)))]
 
-    def _measured(self, degrees: torch.Tensor, batches: Sequence[int]) -> list[float]:
-        def losses(index: torch.Tensor) -> list[float]:
-            told: list[float] = self.calibration.losses(index).tolist()
-            self.calibration.need_finite(sum(told), index)
+    def _measured(self, degrees: torch.Tensor, batches: Sequence[int]) -> list[Sequence[float]]:
+        def measured(index: torch.Tensor) -> list[Sequence[float]]:
+            told: list[Sequence[float]] = self.calibration.measured(index).tolist()
+            self.calibration.need_finite(sum(window[By.LOSS] for window in told), index)
             return told
 
-        found: list[float] = []
+        found: list[Sequence[float]] = []
         with torch.no_grad():
             self.model.degrees = degrees
             for i in batches:
-                found += self._blocks.run(degrees, i, partial(losses, self.batches[i]))
+                found += self._blocks.run(degrees, i, partial(measured, self.batches[i]))
         self.model.forget()
         return found
 
@@ -113,8 +137,8 @@ def refine(
     """Exchange formats between decisions while the measured loss falls.
 
     Gradients near the choice, added to those of the search, foretell what each move is worth; the most promising moves that stay within the
-    budgets are measured, and the first that lowers the loss by enough standard errors is taken. Where none does, it looks again. Enough is
-    one for KL, whose differences recur, to two for next-token loss: of tens of choices some are righter about these very tokens by chance.
+    budgets are measured, and the first that is better by enough standard errors is taken. Where none is, it looks again. Enough is one for
+    KL, whose differences recur, to two for next-token loss: of tens of choices some are righter about these very tokens by chance.
     Args: secants: the search's, left as they are.  measurements: of the whole text, at most; what is given up early counts by its share.
     Returns: the choice, and the number of exchanges taken.
     """

@@ -31,7 +31,7 @@ class SearchState:
         self.folder, self.key = folder, key
         self.path: Secants | None = None
         self.share = 1.0  #: of next-token loss in the search's loss, once path is known
-        self.measured: dict[str, list[float]] = {}
+        self.measured: dict[str, list[Sequence[float]]] = {}
         self.history: dict[str, list[Any]] = {}
         self.seconds_before = 0.0
         self._tensors: dict[str, torch.Tensor] = {}

@@ -26,6 +26,7 @@ from dmx.observed import QuantisedWeights
 from dmx.records import code_sha256
 from dmx.refinement import Measure, refine
 from dmx.relax import RelaxedModel
+from dmx.repair import TOP, best_of
 from dmx.scores import inward, layer_degrees, pair_scores, path_secants
 from dmx.search_config import SearchConfig, preset, preset_of
 from dmx.search_state import SearchState
@@ -37,8 +38,6 @@ from mxsim.assignment import Assignment
 
 #: Tokens of a window, where nothing else is asked for and the model allows more.
 SEARCH_CONTEXT = 512
-#: A repair's choice that has nothing to exchange.
-TOP = "the ladder's top"
 
 
 def search(
@@ -242,11 +241,7 @@ class _Search:
     def _repaired(
         self, training: Training, hardened: npt.NDArray[np.int64], path: Secants | None, measure: Measure
     ) -> tuple[npt.NDArray[np.int64], str]:
-        """A choice within the budgets; with repair on, one that measures best: of the exact ones by offsets, gradients and curvature.
-
-        Another is taken in place of the first where it is lower by a standard error; where all budgets have room for the ladder's top, that
-        is the first, and what is cheaper has to be better by two.
-        """
+        """A choice within the budgets; with repair on, the best of the exact ones by offsets, gradients and curvature; and how it came."""
         met = all(one.is_met(hardened) for one in self.limits)
         by_offsets = best_choice(pair_scores(self.space, training.margins()), self.limits)
         if not self.config.repair:
@@ -270,10 +265,7 @@ class _Search:
                 candidates["knapsack over curvature"] = best_choice(curvature, self.limits)
         if met:
             candidates["hardened as it was"] = hardened
-        best = next(iter(candidates))
-        for name, candidate in candidates.items():
-            if measure.is_better(candidate, candidates[best], errors=2.0 if candidates[best] is top else 1.0):
-                best = name
+        best = best_of(candidates, measure, self.calibration.share)
         self.state.save_measured()
         return candidates[best], best
 

@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 from dmx.budget import Budget, Scenario, constraints
 from dmx.calibration import Calibration
 from dmx.decisions import decision_space
-from dmx.refinement import MEASURED_AT_ONCE, Measure, _exchanges, refine
+from dmx.refinement import MEASURED_AT_ONCE, By, Measure, _exchanges, refine
 from dmx.relax import RelaxedModel
 from dmx.secants import Secants
 from dmx.text import TokenText
@@ -60,8 +60,8 @@ def test_what_is_plainly_worse_is_given_up_early_and_nothing_is_measured_twice(
     calibration = Calibration(llama, TokenText(name="words", sha256=text.sha256, windows=windows), "ce")
     low, high = (np.full(len(space.decisions), pair) for pair in (0, len(space.pairs) - 1))
     seen: list[int] = []
-    losses = calibration.losses
-    monkeypatch.setattr(calibration, "losses", lambda index: (seen.append(len(index)), losses(index) + 10.0 * plainly[0])[1])
+    measured = calibration.measured
+    monkeypatch.setattr(calibration, "measured", lambda index: (seen.append(len(index)), measured(index) + 10.0 * plainly[0])[1])
     plainly = [0.0]
     with model:
         measure = Measure(space, model, calibration)
@@ -74,22 +74,32 @@ def test_what_is_plainly_worse_is_given_up_early_and_nothing_is_measured_twice(
         assert sum(seen) == len(windows) + MEASURED_AT_ONCE
         plainly[0] = 0.0
         assert measure(high) == whole
-        better = Measure(space, model, calibration, {".".join(map(str, low)): [100.0] * len(windows)})
+        better = Measure(space, model, calibration, {".".join(map(str, low)): [(100.0, 0.0)] * len(windows)})
         assert better.race(high, low) == (True, 1.0)
 
 
 @pytest.mark.parametrize("errors", [1.0, 1.4, 2.0])
-@pytest.mark.parametrize("beyond", [-0.1, 0.1])
-def test_a_choice_is_better_beyond_so_many_standard_errors(llama: LoadedModel, text: TokenText, errors: float, beyond: float) -> None:
+@pytest.mark.parametrize(
+    ("loss", "kl", "expected"),  # by how many standard errors more than asked for each is lower; None where it differs by so little
+    [(0.1, -9.0, True), (-0.1, -9.0, False), (None, 0.1, True), (None, -0.1, False), (-9.0, 0.1, False), (-0.1, 0.1, True)],
+)
+def test_a_choice_is_better_beyond_so_many_standard_errors(
+    llama: LoadedModel, text: TokenText, errors: float, loss: float | None, kl: float, expected: bool
+) -> None:
     space = decision_space(llama, FORMATS)
     linears = llama.linears
     model = RelaxedModel({name: linears[name] for name in space.layers}, space.formats)
     calibration = Calibration(llama, TokenText(name="words", sha256=text.sha256, windows=text.windows[:1].repeat(16, 1)), "ce")
     low, high = (np.full(len(space.decisions), pair) for pair in (0, len(space.pairs) - 1))
     spread = np.tile([1.0, -1.0], 8)
-    gain = (errors + beyond) * spread.std(ddof=1) / 4
-    known = {".".join(map(str, low)): [0.0] * 16, ".".join(map(str, high)): list(spread - gain)}
-    assert Measure(space, model, calibration, known).is_better(high, low, errors) is (beyond > 0)
+    error = spread.std(ddof=1) / 4
+    told = np.empty((16, len(By)))
+    told[:, By.LOSS] = spread - (0.01 if loss is None else errors + loss) * error
+    told[:, By.KL] = spread - (errors + kl) * error
+    known = {".".join(map(str, low)): [(0.0, 0.0)] * 16, ".".join(map(str, high)): told.tolist()}
+    measure = Measure(space, model, calibration, known)
+    assert measure.is_better(high, low, errors) is expected
+    assert measure.has_less_kl(high, low) is (errors + kl > 0)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])

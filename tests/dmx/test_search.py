@@ -24,10 +24,11 @@ from dmx.errors import DmxError
 from dmx.knapsack import best_choice
 from dmx.models import load_model
 from dmx.observed import QuantisedWeights
+from dmx.repair import TOP
 from dmx.scores import path_secants
 from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings, preset_of
 from dmx.search_state import NOTES, SearchState
-from dmx.searching import TOP, search, search_text
+from dmx.searching import search, search_text
 from dmx.secants import Secants
 from mxsim.errors import MxsimError
 from tests.dmx.small_models import with_nan_gradient, with_nan_weight
@@ -97,6 +98,7 @@ def test_where_the_top_fits_less_is_taken_only_if_it_measures_better(
     llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dmx.searching.Measure.race", lambda *_: (False, 1.0))
+    monkeypatch.setattr("dmx.searching.Measure.has_less_kl", lambda *_: False)
     found = search(llama, "bits=8.25", text=text, formats=LADDER, **QUICK)
     assert {(pair.weight, pair.activation) for pair in found.layers.values()} == {("mxfp8_e4m3", "mxfp8_e4m3")}
     assert found.search["repair"] == TOP

@@ -157,8 +157,10 @@ def test_the_loss_is_kl_and_a_share_of_the_rest(llama: LoadedModel, text: TokenT
         for share in (0.0, 0.25, 1.0):
             both.share = share
             assert torch.allclose(both.losses(index), (1 - share) * apart[0] + share * apart[1], rtol=1e-5)
+            assert torch.equal(both.measured(index), torch.stack([both.losses(index), apart[0]], -1))
         with both.weighed(kl=-1.0, next_token=1.0):
             assert torch.allclose(both.losses(index), apart[1] - apart[0], rtol=1e-5)
+        assert torch.equal(ce.measured(index), torch.stack([apart[1], apart[1]], -1))
     assert torch.equal(both.losses(index), ce.losses(index))
 
 
