@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,32 @@ PROTOCOL = "non-overlapping windows of {} tokens, no special tokens, the first t
 BATCH_TOKENS = 4096
 
 
+class FloatLogs:
+    """The float model's log-probabilities of a text, kept from one evaluation to the next: they take as long as an assignment's."""
+
+    #: What may be kept in all; what is beyond it is computed anew.
+    KEPT_BYTES = 1 << 30
+
+    def __init__(self) -> None:
+        self._of: tuple[str, str] | None = None
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def need(self, model: LoadedModel, text: TokenText) -> None:
+        """Raises: DmxError where another model's, or those of another text, are kept here."""
+        asked = model.sha256, text.windows_sha256
+        if self._of not in (None, asked):
+            raise DmxError(f"these float log-probabilities are not those of {model.name!r} on {text.name!r}: make new ones, FloatLogs()")
+        self._of = asked
+
+    def get(self, batch: int, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        if batch in self._kept:
+            return self._kept[batch]
+        logs = compute()
+        if sum(one.numel() for one in (*self._kept.values(), logs)) * logs.element_size() <= self.KEPT_BYTES:
+            self._kept[batch] = logs
+        return logs
+
+
 def evaluate(
     model: str | Path | nn.Module | LoadedModel | None = None,
     assignment: Assignment | str | Path | None = None,
@@ -39,6 +66,7 @@ def evaluate(
     task_limit: int | None = None,
     unit: str | None = None,
     promote_every: int | None = None,
+    float_logs: FloatLogs | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Measure a model, as it is or under an assignment.
@@ -51,6 +79,7 @@ def evaluate(
         tasks: names or files of multiple-choice tasks: see dmx.tasks.  task_limit: only so many questions of each.
         unit: a unit of mxsim.UNITS or its TOML file: every assigned linear is computed by it, bit for bit.
             promote_every: see dmx.unit_linear.apply_unit.
+        float_logs: kept by the caller, where several assignments are measured on the same text: KL takes half the time.
     Returns: {"perplexity", "tokens", "windows", "context", "protocol", "text", "kl_to_float", "tasks", "unit", "fake_quantisation"}; the
         last, with a unit, says how far that is from fake quantisation: its perplexity on the same tokens, and the relative difference of
         the linears' outputs.
@@ -72,8 +101,10 @@ def evaluate(
             applied = stack.enter_context(apply_unit(loaded, chosen, unit, promote_every=promote_every))
         elif chosen is not None:
             applied = stack.enter_context(apply(loaded, chosen))
+        if float_logs is not None:
+            float_logs.need(loaded, tokens)
         loss, divergence = 0.0, 0.0
-        for batch in tqdm(batches(tokens.windows), desc="perplexity", unit="batch", disable=not progress, leave=False):
+        for i, batch in enumerate(tqdm(batches(tokens.windows), desc="perplexity", unit="batch", disable=not progress, leave=False)):
             ids = batch.to(loaded.device)
             with torch.no_grad():
                 logits = logits_of(loaded.module, ids)
@@ -82,8 +113,8 @@ def evaluate(
                 _need_finite("loss", own, loaded, ids)
                 loss += own
                 if kl and applied is not None:
-                    with applied.suspended():
-                        reference = functional.log_softmax(logits_of(loaded.module, ids)[:, :-1].float(), -1)
+                    compute = partial(_float_logs, applied, loaded.module, ids)
+                    reference = compute() if float_logs is None else float_logs.get(i, compute)
                     apart = float(functional.kl_div(logs, reference, log_target=True, reduction="sum"))
                     if not math.isfinite(apart):
                         with applied.suspended():
@@ -115,6 +146,12 @@ def evaluate(
     }
 
 
+def _float_logs(applied: Any, module: nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """(windows, context - 1, vocabulary) log-probabilities of a module without what is applied to it."""
+    with applied.suspended():
+        return functional.log_softmax(logits_of(module, ids)[:, :-1].float(), -1)
+
+
 def _need_finite(name: str, value: float, model: LoadedModel, ids: torch.Tensor) -> None:
     """Raises: DmxError for a sum over these tokens that is not finite: it says where in the module as it is now."""
     if not math.isfinite(value):
@@ -138,9 +175,9 @@ def report_text(
     return tokenize(model, read_text(text), name=Path(text).name, context=context, part=part)
 
 
-def batches(windows: torch.Tensor, batch_tokens: int = BATCH_TOKENS) -> Sequence[torch.Tensor]:
-    """The windows in their order, so many at a time that a batch has about `batch_tokens` tokens."""
-    return torch.split(windows, max(1, batch_tokens // windows.shape[1]))
+def batches(windows: torch.Tensor) -> Sequence[torch.Tensor]:
+    """The windows in their order, so many at a time that a batch has about BATCH_TOKENS tokens."""
+    return torch.split(windows, max(1, BATCH_TOKENS // windows.shape[1]))
 
 
 def logits_of(module: nn.Module, ids: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,11 @@ def sweep_parser(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def add_tokens(parser: argparse.ArgumentParser) -> None:
+    about = "of the embedded model's report text, at least: it goes on for as long as one likes; left out, what dmx sweep reports on"
+    parser.add_argument("--tokens", type=int, help=about)
+
+
 def add_budgets(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budgets", help="with commas between; left out, all of the sweep's")
 

@@ -1,7 +1,6 @@
 """`python -m reports.make_paired SWEEP [--kinds KINDS] [--model MODEL --text FILE | --tokens N] -o FILE`: dMX against the best baseline.
 
-A median may lie above another by what is chance on the text that both are reported on; the spread over its windows says how much that is,
-and more text has less of it: the embedded model's goes on for as long as one likes.
+A median may lie above another by what is chance on the text that both are reported on; the spread over its windows says how much that is.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from dmx.evaluation import report_text
 from dmx.quantised_linear import apply
 from dmx.text import TokenText
 from mxsim.assignment import Assignment
-from reports.arguments import sweep_parser
+from reports.arguments import add_tokens, sweep_parser
 from reports.tables import write_table
 
 METHOD = "dmx"
@@ -54,7 +53,7 @@ def losses(model: dmx.LoadedModel, record: Record, text: TokenText) -> torch.Ten
 def main() -> None:
     parser = sweep_parser(__doc__)
     parser.add_argument("--kinds", default="bits", help="of budgets, with commas between")
-    parser.add_argument("--tokens", type=int, help="of the embedded model's report text, at least; left out, what the sweep reported on")
+    add_tokens(parser)
     asked = parser.parse_args()
     kinds = asked.kinds.split(",")
     by_budget: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
@@ -67,12 +66,10 @@ def main() -> None:
     first = next(iter(next(iter(by_budget.values())).values()))[0].specification
     model = dmx.load_model(asked.model)
     window = asked.window or first["settings"]["context"]
-    text = report_text(model, asked.text, part=asked.part, context=window)
+    text = report_text(model, asked.text, part=asked.part, context=window, tokens=asked.tokens)
     if text.sha256 != first["text"]["report"]["sha256"]:
-        raise DmxError(f"{asked.sweep} was reported on another text than {text.name!r}: give its own with --text and --part")
+        raise DmxError(f"{asked.sweep} was reported on another text than this {text.name!r}: give its own with --text, --part or --tokens")
     text = text.first(first["settings"]["report_windows"])
-    if asked.tokens is not None:
-        text = report_text(model, asked.text, part=asked.part, context=window, tokens=asked.tokens)
     rows = []
     for budget in tqdm(sorted(by_budget, key=lambda budget: row_order(budget, kinds)), desc="budgets", unit="budget"):
         found = by_budget[budget]

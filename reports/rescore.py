@@ -1,7 +1,7 @@
-"""`python -m reports.rescore SWEEP -o FOLDER [--model MODEL --text FILE]`: a sweep's assignments scored again on all of the report text.
+"""`python -m reports.rescore SWEEP -o FOLDER [--model MODEL --text FILE | --tokens N]`: what a sweep found, scored on all of a report text.
 
 What was searched stands; perplexity and KL are measured anew, of equal assignments once. The records are those that the sweep would have
-written with every window of the report text, and are named so.
+written with every window of the report text, or with so much more of the embedded model's, and are named so.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from tqdm import tqdm
 import dmx
 from analysis.records import read_results
 from dmx.errors import DmxError
-from dmx.evaluation import report_text
+from dmx.evaluation import FloatLogs, report_text
 from dmx.records import Run, is_done, read_record, record_path, write_record
+from dmx.text import TokenText
 from mxsim.assignment import Assignment
 from reports.archive import without_folders
-from reports.arguments import sweep_parser
+from reports.arguments import add_tokens, sweep_parser
 
 WINDOWS = "--report-windows"
 
 
-def whole(specification: dict[str, Any]) -> dict[str, Any]:
-    """The specification of the same run that reports on every window."""
-    return {**specification, "settings": {**specification["settings"], "report_windows": None}}
+def whole(specification: dict[str, Any], text: TokenText) -> dict[str, Any]:
+    """The specification of the same run that reports on every window of a text."""
+    texts = {**specification["text"], "report": {"name": text.name, "sha256": text.sha256}}
+    return {**specification, "text": texts, "settings": {**specification["settings"], "report_windows": None}}
 
 
 def without_windows(command: str) -> str:
@@ -40,16 +42,22 @@ def without_windows(command: str) -> str:
 
 
 def main() -> None:
-    asked = sweep_parser(__doc__).parse_args()
+    parser = sweep_parser(__doc__)
+    add_tokens(parser)
+    asked = parser.parse_args()
     model = dmx.load_model(asked.model)
-    text = report_text(model, asked.text, part=asked.part, context=asked.window)
+    swept = report_text(model, asked.text, part=asked.part, context=asked.window)
+    text = swept if asked.tokens is None else report_text(model, asked.text, part=asked.part, context=asked.window, tokens=asked.tokens)
     known: dict[str, dict[str, Any]] = {}
+    float_logs = FloatLogs()
     for record in tqdm(read_results(asked.sweep).records, desc="records", unit="record"):
         content = read_record(record.path)
-        specification = whole(content["specification"])
-        for what, here, there in (("model", model.sha256, specification["model"]), ("text", text.sha256, specification["text"]["report"])):
-            if here != there["sha256"]:
+        given = content["specification"]
+        texts = (swept.sha256, text.sha256)
+        for what, here, there in (("model", (model.sha256,), given["model"]), ("text", texts, given["text"]["report"])):
+            if there["sha256"] not in here:
                 raise DmxError(f"{record.path.name} was made with another {what} than the one given; give that of {there['name']!r}")
+        specification = whole(given, text)
         run = Run(specification=specification, places={})
         assignment = content["assignment"]
         same = json.dumps([assignment["layers"], assignment["policy"]] if assignment else None, sort_keys=True)
@@ -58,7 +66,7 @@ def main() -> None:
             continue
         started = time.perf_counter()
         if same not in known:
-            found = dmx.evaluate(model, Assignment.from_json(assignment) if assignment else None, text=text)
+            found = dmx.evaluate(model, Assignment.from_json(assignment) if assignment else None, text=text, float_logs=float_logs)
             known[same] = {**content["quality"], **{name: found[name] for name in ("perplexity", "tokens", "kl_to_float")}}
         timing = {**content["timing"], "seconds_evaluate": time.perf_counter() - started}
         scored_by = without_folders(shlex.join(["python", "-m", "reports.rescore", *sys.argv[1:]]))

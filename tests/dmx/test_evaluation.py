@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from dmx.errors import DmxError  # noqa: E402
-from dmx.evaluation import evaluate, report_text  # noqa: E402
+from dmx.evaluation import FloatLogs, evaluate, report_text  # noqa: E402
 from dmx.models import LoadedModel, load_model  # noqa: E402
 from dmx.quantised_linear import apply  # noqa: E402
 from dmx.text import TokenText  # noqa: E402
@@ -76,6 +76,28 @@ def test_a_float_reference_that_is_not_finite_is_told_apart(llama: LoadedModel, 
     with pytest.raises(DmxError, match=r"the divergence from the float model, run by itself, is nan .*'model\.layers\.0\.mlp\.up_proj'"):
         evaluate(broken, assignment, text=text)
     assert evaluate(broken, assignment, text=text, kl=False)["perplexity"] > 1
+
+
+@pytest.mark.parametrize("kept_batches", [0, 1, 99])
+def test_float_log_probabilities_are_kept_to_the_same_bits(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, kept_batches: int
+) -> None:
+    windows, context = text.windows.shape
+    vocabulary = llama.module.get_output_embeddings().weight.shape[0]
+    monkeypatch.setattr("dmx.evaluation.BATCH_TOKENS", 4 * context)
+    monkeypatch.setattr(FloatLogs, "KEPT_BYTES", kept_batches * 4 * (context - 1) * vocabulary * 4)
+    kept, calls = FloatLogs(), []
+    for format_name in ("mxfp4_e2m1", "mxfp8_e4m3"):
+        assignment = Assignment.uniform(llama.linears, format_name)
+        alone = evaluate(llama, assignment, text=text)
+        calls.clear()
+        counting = llama.module.register_forward_pre_hook(lambda *_: calls.append(None))
+        assert evaluate(llama, assignment, text=text, float_logs=kept) == alone
+        counting.remove()
+    batches_of_text = -(-windows // 4)
+    assert len(calls) == 2 * batches_of_text - min(kept_batches, batches_of_text)
+    with pytest.raises(DmxError, match=r"not those of .* make new ones"):
+        evaluate(llama, assignment, text=text.first(2), float_logs=kept)
 
 
 def test_a_large_loss_is_no_error(llama: LoadedModel, text: TokenText) -> None:
