@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import Any, cast
 
 import torch
@@ -19,6 +20,13 @@ from dmx.predictions import Predictions, Window, divergence, target
 from dmx.text import TokenText
 
 LOSSES = ("shrunk", "kl", "ce")
+
+
+class Column(IntEnum):
+    """Of what is measured of a window."""
+
+    LOSS = 0
+    KL = 1
 
 
 class Calibration:
@@ -80,16 +88,19 @@ class Calibration:
         return cast("torch.Tensor", apply(logits, self._expected(index), tokens, self._parts))
 
     def measured(self, index: torch.Tensor) -> torch.Tensor:
-        """(len(index), 2) window by window the loss, and KL alone; without their graph. With loss "ce", which has no KL, the loss twice."""
+        """(len(index), columns) window by window the loss, and KL alone; without their graph. Loss "ce" has no KL: it is the loss again."""
         with torch.no_grad():
             logits, tokens = self._predicted(index)
             logs = functional.log_softmax(logits, -1)
-            next_token = _next_token(logs, tokens)
-            if self._kept is None:
-                return next_token[:, None].expand(-1, 2)
+            if not self.has_kl:
+                return _next_token(logs, tokens)[:, None].expand(-1, len(Column))
             kl = _divergences(logs, self._expected(index))
-            of_kl, of_tokens = self._parts
-            return torch.stack([of_kl * kl + of_tokens * next_token, kl], -1)
+            return torch.stack([_weighed(kl, logs, tokens, self._parts), kl], -1)
+
+    @property
+    def has_kl(self) -> bool:
+        """Whether the float model's predictions are kept."""
+        return self._kept is not None
 
     def _predicted(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(windows, context - 1, vocabulary) float32 logits of the module as it is now, and (windows, context - 1, 1) what came next."""
@@ -118,6 +129,12 @@ def _divergences(logs: torch.Tensor, expected: list[Window]) -> torch.Tensor:
     return torch.stack([divergence(ours, float_).mean(-1) for ours, float_ in zip(logs, expected, strict=True)])
 
 
+def _weighed(kl: torch.Tensor, logs: torch.Tensor, tokens: torch.Tensor, parts: tuple[float, float]) -> torch.Tensor:
+    """(windows,) so much of KL and so much of cross-entropy; what is not asked for, as it need not be finite, is left out."""
+    of_kl, of_tokens = parts
+    return of_kl * kl + of_tokens * _next_token(logs, tokens) if of_tokens else of_kl * kl
+
+
 class _SharedLoss(torch.autograd.Function):
     """(windows,) mean over tokens of parts[0] KL(float || model) + parts[1] cross-entropy, with its gradient in closed form.
 
@@ -130,9 +147,7 @@ class _SharedLoss(torch.autograd.Function):
         logs = functional.log_softmax(logits, -1)
         ctx.save_for_backward(logs, tokens)
         ctx.expected, ctx.parts = expected, parts
-        kl = _divergences(logs, expected)
-        of_kl, of_tokens = parts
-        return of_kl * kl + of_tokens * _next_token(logs, tokens) if of_tokens else of_kl * kl
+        return _weighed(_divergences(logs, expected), logs, tokens, parts)
 
     @staticmethod
     @once_differentiable

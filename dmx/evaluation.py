@@ -34,12 +34,12 @@ class FloatLogs:
     KEPT_BYTES = 1 << 30
 
     def __init__(self) -> None:
-        self._of: tuple[str, str] | None = None
+        self._of: tuple[object, ...] | None = None
         self._kept: dict[int, torch.Tensor] = {}
 
     def need(self, model: LoadedModel, text: TokenText) -> None:
         """Raises: DmxError where another model's, or those of another text, are kept here."""
-        asked = model.sha256, text.windows_sha256
+        asked = (model.sha256, model.config_sha256, *model.dtypes, model.device.type, text.windows_sha256)
         if self._of not in (None, asked):
             raise DmxError(f"these float log-probabilities are not those of {model.name!r} on {text.name!r}: make new ones, FloatLogs()")
         self._of = asked
@@ -79,7 +79,7 @@ def evaluate(
         tasks: names or files of multiple-choice tasks: see dmx.tasks.  task_limit: only so many questions of each.
         unit: a unit of mxsim.UNITS or its TOML file: every assigned linear is computed by it, bit for bit.
             promote_every: see dmx.unit_linear.apply_unit.
-        float_logs: kept by the caller, where several assignments are measured on the same text: KL takes half the time.
+        float_logs: kept by the caller, where several assignments are measured on the same text: up to 1 GiB of them are computed once.
     Returns: {"perplexity", "tokens", "windows", "context", "protocol", "text", "kl_to_float", "tasks", "unit", "fake_quantisation"}; the
         last, with a unit, says how far that is from fake quantisation: its perplexity on the same tokens, and the relative difference of
         the linears' outputs.
@@ -101,7 +101,7 @@ def evaluate(
             applied = stack.enter_context(apply_unit(loaded, chosen, unit, promote_every=promote_every))
         elif chosen is not None:
             applied = stack.enter_context(apply(loaded, chosen))
-        if float_logs is not None:
+        if float_logs is not None and kl and applied is not None:
             float_logs.need(loaded, tokens)
         loss, divergence = 0.0, 0.0
         for i, batch in enumerate(tqdm(batches(tokens.windows), desc="perplexity", unit="batch", disable=not progress, leave=False)):

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-Told = TypeVar("Told")
+Found = TypeVar("Found")
+
 #: What may be kept in all; beyond it deeper blocks are computed anew.
 KEPT_BYTES = 1 << 28
 
@@ -40,20 +41,20 @@ class KeptBlocks:
             del outputs[common:]
         self._reference = degrees
 
-    def run(self, degrees: torch.Tensor, place: int, losses: Callable[[], Told]) -> Told:
-        """The losses of the module at these degrees on the input of a number, without the blocks that are known."""
+    def run(self, degrees: torch.Tensor, place: int, measured: Callable[[], Found]) -> Found:
+        """What is measured of the module at these degrees on the input of a number, without the blocks that are known."""
         common = self._common(degrees)
         outputs = self._kept.setdefault(place, [])
         known = min(common, len(outputs))
-        found: Told | None = None
+        found: Found | None = None
         with self._kept_forwards(outputs, known, min(common, len(self._blocks) - 1)):
             try:
-                found = losses()
+                found = measured()
             except Exception:  # of whatever kind, where it may be for want of the blocks: then the whole model says
                 if not known:
                     raise
         if found is None or (known and known not in self._tried):
-            anew = losses()
+            anew = measured()
             if anew != found:
                 self._blocks, self._kept, self._bytes = [], {}, 0
                 return anew

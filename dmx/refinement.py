@@ -1,11 +1,10 @@
-"""The end of a search: exchanges between decisions, within the budgets, that are kept where the measured loss falls."""
+"""The end of a search: exchanges between decisions, within the budgets, that are kept where they measure better."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from enum import IntEnum
 from functools import partial
 from itertools import islice
 
@@ -15,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from dmx.budget import Constraint
-from dmx.calibration import Calibration
+from dmx.calibration import Calibration, Column
 from dmx.decisions import DecisionSpace
 from dmx.kept_blocks import KeptBlocks
 from dmx.relax import RelaxedModel
@@ -29,13 +28,6 @@ KEPT = 0.9
 TRIALS = 16
 #: Windows of a forward pass that measures.
 MEASURED_AT_ONCE = 16
-
-
-class By(IntEnum):
-    """What two choices are compared by."""
-
-    LOSS = 0
-    KL = 1
 
 
 class Measure:
@@ -56,12 +48,12 @@ class Measure:
 
     def __call__(self, choice: Choice) -> float:
         """The mean loss per token of a choice."""
-        return math.fsum(self._column(choice, len(self.batches), By.LOSS)) / len(self.calibration.windows)
+        return math.fsum(self._column(choice, len(self.batches), Column.LOSS)) / len(self.calibration.windows)
 
     def is_better(self, choice: Choice, than: Choice, errors: float = 1.0) -> bool:
-        """Whether the loss is lower by more than so many standard errors over the windows, as what less would be, other text may undo.
+        """Whether the loss is lower by more than so many standard errors over the windows: what less would be, other text may undo.
 
-        Or the KL is, whose differences recur, and the loss not higher.
+        Or whether KL is, whose differences recur, and the loss not higher.
         """
         return self.race(choice, than, errors)[0]
 
@@ -70,17 +62,17 @@ class Measure:
 
         Returns: that, and the share of the text looked at.
         """
-        gain, error, share = self._gain(choice, than, By.LOSS)
+        gain, error, share = self._gain(choice, than, Column.LOSS)
         if gain > errors * error or share < 1.0:
             return gain > errors * error, share
-        kl, kl_error, _ = self._gain(choice, than, By.KL)
+        kl, kl_error, _ = self._gain(choice, than, Column.KL)
         return gain >= 0.0 and kl > errors * kl_error, share
 
     def has_less_kl(self, choice: Choice, than: Choice) -> bool:
         """Whether the KL is lower at all; given up like a race."""
-        return self._gain(choice, than, By.KL)[0] > 0.0
+        return self._gain(choice, than, Column.KL)[0] > 0.0
 
-    def _gain(self, choice: Choice, than: Choice, by: By) -> tuple[float, float, float]:
+    def _gain(self, choice: Choice, than: Choice, by: Column) -> tuple[float, float, float]:
         """How much lower one is than another, its standard error, and the share of the text looked at: less where it is plainly higher."""
         self._blocks.refer_to(layer_degrees(self.space, than))
         for batches in range(1, len(self.batches) + 1):
@@ -91,7 +83,7 @@ class Measure:
                 break
         return gain, error, len(gains) / len(self.calibration.windows)
 
-    def _column(self, choice: Choice, batches: int, by: By) -> list[float]:
+    def _column(self, choice: Choice, batches: int, by: Column) -> list[float]:
         """The losses, or the KLs, on the first batches of windows."""
         known = self.known.setdefault(".".join(str(int(i)) for i in choice), [])
         wanted = sum(len(index) for index in self.batches[:batches])
@@ -102,12 +94,12 @@ class Measure:
 
     def losses(self, degrees: torch.Tensor) -> list[float]:
         """Each window's mean loss per token at any degrees. Raises: DmxError for one that is not finite."""
-        return [window[By.LOSS] for window in self._measured(degrees, range(len(self.batches)))]
+        return [window[Column.LOSS] for window in self._measured(degrees, range(len(self.batches)))]
 
     def _measured(self, degrees: torch.Tensor, batches: Sequence[int]) -> list[Sequence[float]]:
         def measured(index: torch.Tensor) -> list[Sequence[float]]:
             told: list[Sequence[float]] = self.calibration.measured(index).tolist()
-            self.calibration.need_finite(sum(window[By.LOSS] for window in told), index)
+            self.calibration.need_finite(sum(window[Column.LOSS] for window in told), index)
             return told
 
         found: list[Sequence[float]] = []
@@ -134,7 +126,7 @@ def refine(
     save: Callable[[], None],
     progress: bool,
 ) -> tuple[Choice, int]:
-    """Exchange formats between decisions while the measured loss falls.
+    """Exchange formats between decisions while they measure better.
 
     Gradients near the choice, added to those of the search, foretell what each move is worth; the most promising moves that stay within the
     budgets are measured, and the first that is better by enough standard errors is taken. Where none is, it looks again. Enough is one for

@@ -10,15 +10,15 @@ from dmx.refinement import Choice, Measure
 TOP = "the ladder's top"
 
 
-def best_of(candidates: Mapping[str, Choice], measure: Measure, share: float) -> str:
-    """Which measures best: the ladder's top where it is there, else the one with the least KL; unless another's loss says otherwise.
+def best_of(candidates: Mapping[str, Choice], measure: Measure) -> str:
+    """Which measures best: the ladder's top where it is there, else the one with the least KL; unless another measures better.
 
-    Differences in KL recur on other text, and where the loss differs by less than its error they are all there is to go by. Of another's
-    loss one to two standard errors are asked, the more of it is KL already; two over the top.
-    Args: share: of next-token loss in the loss.
+    Differences in KL recur on other text, and where the loss differs by less than its error they are all there is to go by. Another has to
+    be better by one to two standard errors, the more of the loss is KL already; by two over the top. Where KL is not measured (loss "ce"),
+    the first candidate stands in for the one with the least.
     """
-    best = next(iter(candidates))
-    if best != TOP:
+    best, share = next(iter(candidates)), measure.calibration.share
+    if best != TOP and measure.calibration.has_kl:
         for name, candidate in candidates.items():
             if measure.has_less_kl(candidate, candidates[best]):
                 best = name

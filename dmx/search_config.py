@@ -58,7 +58,7 @@ class SearchConfig:
     gradient_clip: float = 0.0  #: largest norm of the offsets' gradient; 0 is none
     repair: bool = True  #: end with an exact choice that meets the budget; False: only where the budget is exceeded
     curvature: bool = True  #: one of the choices that a repair compares is exact by second-order scores
-    refine: int = 32  #: exchanges between decisions that are measured, and kept where the loss falls; 0 is none
+    refine: int = 32  #: exchanges between decisions that are measured, and kept where they measure better; 0 is none
     seed: int = 0
 
     def __post_init__(self) -> None:

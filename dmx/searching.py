@@ -265,14 +265,14 @@ class _Search:
                 candidates["knapsack over curvature"] = best_choice(curvature, self.limits)
         if met:
             candidates["hardened as it was"] = hardened
-        best = best_of(candidates, measure, self.calibration.share)
+        best = best_of(candidates, measure)
         self.state.save_measured()
         return candidates[best], best
 
     def _why_no_dearer(self) -> str:
         """Why no dearer pair is taken though one would fit."""
         if self.config.refine:
-            return "dearer pairs would fit, but none was found to lower the loss"
+            return "dearer pairs would fit, but none was found to measure better"
         if self.config.repair:
             return "dearer pairs would fit, but the choice that measured best is without them, and refinement is off"
         return "dearer pairs would fit, but no offset asks for one, and nothing is spent after hardening: repair and refinement are off"

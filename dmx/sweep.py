@@ -115,7 +115,7 @@ def runs_of(sweep: Sweep) -> list[Run]:
         "code": {"version": VERSION, "sha256": code_sha256()},
     }
     probe = Run(specification={**base, "settings": settings}, places=places)
-    texts = {"search": _named(search_tokens(probe)), "report": _named(report_tokens(probe))}
+    texts = {"search": search_tokens(probe).identity, "report": report_tokens(probe).identity}
 
     def run(method: str, formats: Sequence[str], budget: Budget | None, seed: int) -> Run:
         chosen = default_settings(method) | sweep.search
@@ -157,10 +157,6 @@ def _scores_first(runs: list[Run]) -> list[Run]:
         if method in SCORES:
             measured.add(scores)
     return begun + later
-
-
-def _named(text: Any) -> dict[str, str]:
-    return {"name": text.name, "sha256": text.sha256, "windows_sha256": text.windows_sha256}
 
 
 def _contents(task: Path, limit: int | None) -> str:

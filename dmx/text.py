@@ -37,6 +37,11 @@ class TokenText:
         return hashlib.sha256(f"{tuple(content.shape)}\n".encode() + content.numpy().tobytes()).hexdigest()
 
     @property
+    def identity(self) -> dict[str, str]:
+        """What a record knows it by."""
+        return {"name": self.name, "sha256": self.sha256, "windows_sha256": self.windows_sha256}
+
+    @property
     def scored_tokens(self) -> int:
         """Tokens that have a prediction: all but the first of each window."""
         return self.windows.shape[0] * (self.windows.shape[1] - 1)

@@ -29,7 +29,7 @@ WINDOWS = "--report-windows"
 
 def whole(specification: dict[str, Any], text: TokenText) -> dict[str, Any]:
     """The specification of the same run that reports on every window of a text."""
-    texts = {**specification["text"], "report": {"name": text.name, "sha256": text.sha256}}
+    texts = {**specification["text"], "report": text.identity}
     return {**specification, "text": texts, "settings": {**specification["settings"], "report_windows": None}}
 
 
@@ -46,17 +46,20 @@ def main() -> None:
     add_tokens(parser)
     asked = parser.parse_args()
     model = dmx.load_model(asked.model)
-    swept = report_text(model, asked.text, part=asked.part, context=asked.window)
-    text = swept if asked.tokens is None else report_text(model, asked.text, part=asked.part, context=asked.window, tokens=asked.tokens)
+    records = read_results(asked.sweep).records
+    window = asked.window or records[0].specification["settings"]["context"]
+    swept = report_text(model, asked.text, part=asked.part, context=window)
+    text = swept if asked.tokens is None else report_text(model, asked.text, part=asked.part, context=window, tokens=asked.tokens)
     known: dict[str, dict[str, Any]] = {}
     float_logs = FloatLogs()
-    for record in tqdm(read_results(asked.sweep).records, desc="records", unit="record"):
+    for record in tqdm(records, desc="records", unit="record"):
         content = read_record(record.path)
         given = content["specification"]
-        texts = (swept.sha256, text.sha256)
-        for what, here, there in (("model", (model.sha256,), given["model"]), ("text", texts, given["text"]["report"])):
-            if there["sha256"] not in here:
-                raise DmxError(f"{record.path.name} was made with another {what} than the one given; give that of {there['name']!r}")
+        reported = given["text"]["report"]
+        if given["model"]["sha256"] != model.sha256:
+            raise DmxError(f"{record.path.name} was made with another model than {model.name!r}: give {given['model']['name']!r}")
+        if (reported["name"], reported["sha256"]) not in [(one.name, one.sha256) for one in (swept, text)]:
+            raise DmxError(f"{record.path.name} was reported on another text than {text.name!r}: give {reported['name']!r}, and its part")
         specification = whole(given, text)
         run = Run(specification=specification, places={})
         assignment = content["assignment"]

@@ -98,6 +98,12 @@ def test_float_log_probabilities_are_kept_to_the_same_bits(
     assert len(calls) == 2 * batches_of_text - min(kept_batches, batches_of_text)
     with pytest.raises(DmxError, match=r"not those of .* make new ones"):
         evaluate(llama, assignment, text=text.first(2), float_logs=kept)
+    half = load_model(copy.deepcopy(llama.module).bfloat16())
+    widened = load_model(copy.deepcopy(half.module).float())
+    assert half.sha256 == widened.sha256
+    evaluate(half, assignment, text=text, float_logs=(kept := FloatLogs()))
+    with pytest.raises(DmxError, match="not those of"):
+        evaluate(widened, assignment, text=text, float_logs=kept)
 
 
 def test_a_large_loss_is_no_error(llama: LoadedModel, text: TokenText) -> None:

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("transformers")
 
 from dmx.budget import Budget, Scenario, constraints
-from dmx.calibration import Calibration
+from dmx.calibration import Calibration, Column
 from dmx.decisions import decision_space
-from dmx.refinement import MEASURED_AT_ONCE, By, Measure, _exchanges, refine
+from dmx.refinement import MEASURED_AT_ONCE, Measure, _exchanges, refine
 from dmx.relax import RelaxedModel
 from dmx.secants import Secants
 from dmx.text import TokenText
@@ -93,13 +93,33 @@ def test_a_choice_is_better_beyond_so_many_standard_errors(
     low, high = (np.full(len(space.decisions), pair) for pair in (0, len(space.pairs) - 1))
     spread = np.tile([1.0, -1.0], 8)
     error = spread.std(ddof=1) / 4
-    told = np.empty((16, len(By)))
-    told[:, By.LOSS] = spread - (0.01 if loss is None else errors + loss) * error
-    told[:, By.KL] = spread - (errors + kl) * error
+    told = np.empty((16, len(Column)))
+    told[:, Column.LOSS] = spread - (0.01 if loss is None else errors + loss) * error
+    told[:, Column.KL] = spread - (errors + kl) * error
     known = {".".join(map(str, low)): [(0.0, 0.0)] * 16, ".".join(map(str, high)): told.tolist()}
     measure = Measure(space, model, calibration, known)
     assert measure.is_better(high, low, errors) is expected
     assert measure.has_less_kl(high, low) is (errors + kl > 0)
+
+
+def test_less_kl_is_told_from_the_first_windows_where_it_is_plainly_more(llama: LoadedModel, text: TokenText) -> None:
+    space = decision_space(llama, FORMATS)
+    linears = llama.linears
+    model = RelaxedModel({name: linears[name] for name in space.layers}, space.formats)
+    windows = 3 * MEASURED_AT_ONCE
+    calibration = Calibration(llama, TokenText(name="words", sha256=text.sha256, windows=text.windows[:1].repeat(windows, 1)), "kl")
+    low, high = (np.full(len(space.decisions), pair) for pair in (0, len(space.pairs) - 1))
+    plainly = np.linspace(0.5, 1.5, MEASURED_AT_ONCE)
+    known = {
+        ".".join(map(str, low)): np.zeros((windows, len(Column))).tolist(),
+        ".".join(map(str, high)): np.stack([-plainly, plainly], -1).tolist(),  # of the first windows alone: more KL, less loss
+    }
+    measure = Measure(space, model, calibration, known)
+    assert not measure.has_less_kl(high, low)
+    assert len(known[".".join(map(str, high))]) == MEASURED_AT_ONCE
+    known[".".join(map(str, high))] += [(0.0, -9.0)] * (windows - MEASURED_AT_ONCE)
+    assert not measure.has_less_kl(high, low)  # given up all the same
+    assert measure.race(high, low) == (True, 1.0)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
