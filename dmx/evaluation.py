@@ -45,6 +45,7 @@ class FloatLogs:
         self._of = asked
 
     def get(self, batch: int, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Those of a batch, by its number in the text: (windows, context - 1, vocabulary), computed where they are not kept."""
         if batch in self._kept:
             return self._kept[batch]
         logs = compute()
