@@ -143,16 +143,17 @@ def test_costs_are_told_for_the_first_budget_that_has_a_device(llama: LoadedMode
     bits, latency = Budget.parse("bits=6"), Budget.parse("latency=9x", Scenario(device="b200"))
     quick: dict[str, Any] = {"steps": 1, "refine": 0, "curvature": False}
 
-    def told(budgets: list[Budget], scenario: Scenario | None = None) -> Any:
+    def found(budgets: list[Budget], scenario: Scenario | None = None) -> Assignment:
         if method == "allocate":
-            return allocate(llama, "uniform", budgets, scenario=scenario).achieved
-        return search(llama, budgets, text=text, scenario=scenario, **quick).achieved
+            return allocate(llama, "uniform", budgets, scenario=scenario)
+        return search(llama, budgets, text=text, scenario=scenario, **quick)
 
-    first = told([bits, latency])
-    assert first["latency_s"] > 0
-    assert first == told([latency, bits])
-    assert told([bits])["latency_s"] is None
-    assert told([bits], Scenario(device="b200")) == first
+    place = Scenario(device="b200")
+    for asked, scenario in (([bits, latency], None), ([latency, bits], None), ([bits], place)):
+        one = found(asked, scenario)
+        assert one.achieved == achieved(one, llama.shape, place)
+        assert one.achieved["latency_s"] > 0
+    assert found([bits]).achieved["latency_s"] is None
 
 
 @pytest.mark.parametrize("text", ["bits", "bits=", "bits=x", "bits=five", "bits=-1", "bits=nan", "bits=0"])
