@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -29,6 +28,13 @@ class Column(IntEnum):
     KL = 1
 
 
+class Parts(NamedTuple):
+    """What a loss is made of."""
+
+    kl: float
+    next_token: float  #: cross-entropy
+
+
 class Calibration:
     """Windows with the float model's predictions, and the mean loss per token of other logits on them.
 
@@ -41,27 +47,18 @@ class Calibration:
             raise DmxError(f"loss {loss!r} is none of {', '.join(LOSSES)}")
         self.model, self.text = model, text
         self.windows = text.windows
-        self._parts = (0.0, 1.0)  # of KL and of cross-entropy
+        self.parts = Parts(0.0, 1.0)
         self.share = 0.0 if loss == "kl" else 1.0
         self._kept = None if loss == "ce" else Predictions.kept(self._float_logs(), len(self.windows))
 
     @property
     def share(self) -> float:
         """Of cross-entropy in the loss, the rest being KL."""
-        return self._parts[1]
+        return self.parts.next_token
 
     @share.setter
     def share(self, share: float) -> None:
-        self._parts = (1.0 - share, share)
-
-    @contextmanager
-    def weighed(self, *, kl: float, next_token: float) -> Iterator[None]:
-        """For a while the loss is so much of KL and so much of cross-entropy."""
-        before, self._parts = self._parts, (kl, next_token)
-        try:
-            yield
-        finally:
-            self._parts = before
+        self.parts = Parts(1.0 - share, share)
 
     def _float_logs(self) -> Iterator[torch.Tensor]:
         """(windows of a batch, context - 1, vocabulary) log-probabilities of the model as it is now."""
@@ -81,11 +78,18 @@ class Calibration:
 
     def losses(self, index: torch.Tensor) -> torch.Tensor:
         """(len(index),) the same, window by window."""
+        return self.losses_of(index, [self.parts])[0]
+
+    def losses_of(self, index: torch.Tensor, made_of: Sequence[Parts]) -> list[torch.Tensor]:
+        """(len(index),) for each of several losses, all from one forward pass; with their graph."""
         logits, tokens = self._predicted(index)
-        if self._parts == (0.0, 1.0):
+        return [self._losses(logits, tokens, index, parts) for parts in made_of]
+
+    def _losses(self, logits: torch.Tensor, tokens: torch.Tensor, index: torch.Tensor, parts: Parts) -> torch.Tensor:
+        if parts == (0.0, 1.0):
             return _next_token(functional.log_softmax(logits, -1), tokens)
         apply: Any = _SharedLoss.apply
-        return cast("torch.Tensor", apply(logits, self._expected(index), tokens, self._parts))
+        return cast("torch.Tensor", apply(logits, self._expected(index), tokens, parts))
 
     def measured(self, index: torch.Tensor) -> torch.Tensor:
         """(len(index), columns) window by window the loss, and KL alone; without their graph. Loss "ce" has no KL: it is the loss again."""
@@ -95,7 +99,7 @@ class Calibration:
             if not self.has_kl:
                 return _next_token(logs, tokens)[:, None].expand(-1, len(Column))
             kl = _divergences(logs, self._expected(index))
-            return torch.stack([_weighed(kl, logs, tokens, self._parts), kl], -1)
+            return torch.stack([_weighed(kl, logs, tokens, self.parts), kl], -1)
 
     @property
     def has_kl(self) -> bool:
@@ -129,21 +133,20 @@ def _divergences(logs: torch.Tensor, expected: list[Window]) -> torch.Tensor:
     return torch.stack([divergence(ours, float_).mean(-1) for ours, float_ in zip(logs, expected, strict=True)])
 
 
-def _weighed(kl: torch.Tensor, logs: torch.Tensor, tokens: torch.Tensor, parts: tuple[float, float]) -> torch.Tensor:
+def _weighed(kl: torch.Tensor, logs: torch.Tensor, tokens: torch.Tensor, parts: Parts) -> torch.Tensor:
     """(windows,) so much of KL and so much of cross-entropy; what is not asked for, as it need not be finite, is left out."""
-    of_kl, of_tokens = parts
-    return of_kl * kl + of_tokens * _next_token(logs, tokens) if of_tokens else of_kl * kl
+    return parts.kl * kl + parts.next_token * _next_token(logs, tokens) if parts.next_token else parts.kl * kl
 
 
 class _SharedLoss(torch.autograd.Function):
-    """(windows,) mean over tokens of parts[0] KL(float || model) + parts[1] cross-entropy, with its gradient in closed form.
+    """(windows,) mean over tokens of parts.kl KL(float || model) + parts.next_token cross-entropy, with its gradient in closed form.
 
     The gradient at the logits is the model's probabilities less KL's target, or less the tokens, by their parts. Nothing of the
     vocabulary's size is kept but the log-probabilities that cross-entropy keeps, too.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, expected: list[Window], tokens: torch.Tensor, parts: tuple[float, float]) -> torch.Tensor:
+    def forward(ctx: Any, logits: torch.Tensor, expected: list[Window], tokens: torch.Tensor, parts: Parts) -> torch.Tensor:
         logs = functional.log_softmax(logits, -1)
         ctx.save_for_backward(logs, tokens)
         ctx.expected, ctx.parts = expected, parts
@@ -153,9 +156,9 @@ class _SharedLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         logs, tokens = ctx.saved_tensors
-        of_kl, of_tokens = ctx.parts
-        gradient = logs.exp().mul_(of_kl + of_tokens)
+        parts = ctx.parts
+        gradient = logs.exp().mul_(parts.kl + parts.next_token)
         for window, own, expected in zip(gradient, logs, ctx.expected, strict=True):
-            window.sub_(target(own, expected), alpha=of_kl)
-        gradient.scatter_add_(-1, tokens, torch.full_like(tokens, -of_tokens, dtype=gradient.dtype))
+            window.sub_(target(own, expected), alpha=parts.kl)
+        gradient.scatter_add_(-1, tokens, torch.full_like(tokens, -parts.next_token, dtype=gradient.dtype))
         return gradient.mul_(grads[0][:, None, None] / logs.shape[1]), None, None, None

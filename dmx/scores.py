@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from dmx.calibration import Calibration
+from dmx.calibration import Calibration, Parts
 from dmx.decisions import DecisionSpace
 from dmx.errors import DmxError
 from dmx.finiteness import where_gradient_not_finite
@@ -31,24 +32,37 @@ def degree_gradient(
     Args: model: entered.  degrees: (linears, 2, formats - 1).  Returns: the gradient, of that shape, and the loss.
     Raises: DmxError where the loss or its gradient is not finite.
     """
+    return degree_gradients(model, calibration, degrees, index, [calibration.parts])[0]
+
+
+def degree_gradients(
+    model: RelaxedModel, calibration: Calibration, degrees: torch.Tensor, index: torch.Tensor, made_of: Sequence[Parts]
+) -> list[tuple[torch.Tensor, float]]:
+    """degree_gradient for each of several losses, all from one forward pass."""
     model.degrees = degrees.detach().clone().requires_grad_()
-    loss = calibration.loss(index)
-    value = float(loss.detach())
-    calibration.need_finite(value, index)
-    loss.backward()
-    gradient = model.degrees.grad
-    if gradient is not None and not bool(torch.isfinite(gradient).all()):
-        layers = [name for name, own in zip(model.names, gradient, strict=True) if not bool(torch.isfinite(own).all())]
-        where = where_gradient_not_finite(calibration.model.module, lambda: calibration.loss(index))
-        raise DmxError(
-            f"the loss is {value:.4g} on windows {index.tolist()}, but its gradient is not finite for {len(layers)} of {len(gradient)} "
-            f"linears, the last of them {layers[-1]!r}: {where}"
-        )
+    losses = [each.mean() for each in calibration.losses_of(index, made_of)]
+    found = []
+    for i, (loss, parts) in enumerate(zip(losses, made_of, strict=True)):
+        value = float(loss.detach())
+        calibration.need_finite(value, index)
+        (gradient,) = torch.autograd.grad(loss, model.degrees, retain_graph=i + 1 < len(losses), allow_unused=True)
+        if gradient is None:
+            raise DmxError("the loss does not depend on any searched linear: the module does not call them in its forward pass")
+        if not bool(torch.isfinite(gradient).all()):
+            layers = [name for name, own in zip(model.names, gradient, strict=True) if not bool(torch.isfinite(own).all())]
+            where = where_gradient_not_finite(calibration.model.module, partial(_loss_again, calibration, index, parts))
+            raise DmxError(
+                f"the loss is {value:.4g} on windows {index.tolist()}, but its gradient is not finite for {len(layers)} of "
+                f"{len(gradient)} linears, the last of them {layers[-1]!r}: {where}"
+            )
+        found.append((gradient, value))
     model.degrees = degrees.detach()
     model.forget()
-    if gradient is None:
-        raise DmxError("the loss does not depend on any searched linear: the module does not call them in its forward pass")
-    return gradient, value
+    return found
+
+
+def _loss_again(calibration: Calibration, index: torch.Tensor, parts: Parts) -> torch.Tensor:
+    return calibration.losses_of(index, [parts])[0].mean()
 
 
 def path_secants(model: RelaxedModel, calibration: Calibration, batch_windows: int, seed: int, progress: bool = False) -> Secants:

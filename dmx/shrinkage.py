@@ -13,15 +13,16 @@ from __future__ import annotations
 import torch
 from tqdm import tqdm
 
-from dmx.calibration import Calibration
+from dmx.calibration import Calibration, Parts
 from dmx.decisions import DecisionSpace
 from dmx.relax import RelaxedModel
-from dmx.scores import decision_sums, degree_gradient
+from dmx.scores import decision_sums, degree_gradients
 
 #: Groups of windows that the spread is taken over.
 GROUPS = 16
 #: Fewer groups than this tell nothing of a spread.
 LEAST_GROUPS = 5
+KL, BEYOND_KL = Parts(1.0, 0.0), Parts(-1.0, 1.0)
 
 
 def next_token_share(
@@ -35,24 +36,26 @@ def next_token_share(
 ) -> float:
     """What share of (next-token loss - KL) to add to KL at some degrees, 0 to 1; 0 where there are too few windows to tell.
 
-    Every window is looked at twice. Args: model: entered.  degrees: (linears, 2, formats - 1).  batch_windows: of a pass, at most.
+    Every window goes once forwards and twice backwards. Args: model: entered.  degrees: (linears, 2, formats - 1).  batch_windows: of a
+        pass, at most.
     """
     windows = calibration.sample(len(calibration.windows), seed, -2)
     if len(windows) < LEAST_GROUPS:
         return 0.0
     groups = torch.tensor_split(windows, min(GROUPS, len(windows)))
-    found: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def gradient(group: torch.Tensor) -> torch.Tensor:
-        parts = [len(index) * degree_gradient(model, calibration, degrees, index)[0] for index in torch.split(group, batch_windows)]
-        by_decision = decision_sums(space, torch.stack(parts).sum(0) / len(group))
-        return (by_decision if space.apart else by_decision.sum(1)).flatten().double()
+    def gradients(group: torch.Tensor) -> list[torch.Tensor]:
+        """Of what is beyond KL, and of KL, each (entries,)."""
+        looks = [
+            (len(index), degree_gradients(model, calibration, degrees, index, (BEYOND_KL, KL)))
+            for index in torch.split(group, batch_windows)
+        ]
+        sums = (torch.stack([count * found[i][0] for count, found in looks]).sum(0) / len(group) for i in range(2))
+        by_decision = (decision_sums(space, each) for each in sums)
+        return [(each if space.apart else each.sum(1)).flatten().double() for each in by_decision]
 
-    for group in tqdm(groups, desc="chance in next-token loss", unit="group", disable=not progress, leave=False):
-        with calibration.weighed(kl=-1.0, next_token=1.0):
-            beyond = gradient(group)
-        with calibration.weighed(kl=1.0, next_token=0.0):
-            found.append((beyond, gradient(group)))
+    shown = tqdm(groups, desc="chance in next-token loss", unit="group", disable=not progress, leave=False)
+    found = [gradients(group) for group in shown]
     beyond, kl = (torch.stack(each) for each in zip(*found, strict=True))
     return share_beyond_chance(beyond, kl.mean(0))
 

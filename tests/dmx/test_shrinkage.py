@@ -17,7 +17,7 @@ from dmx.decisions import decision_space
 from dmx.relax import RelaxedModel
 from dmx.scores import decision_sums, degree_gradient
 from dmx.searching import search
-from dmx.shrinkage import GROUPS, LEAST_GROUPS, next_token_share, share_beyond_chance
+from dmx.shrinkage import BEYOND_KL, GROUPS, KL, LEAST_GROUPS, next_token_share, share_beyond_chance
 from dmx.text import TokenText
 
 if TYPE_CHECKING:
@@ -158,8 +158,9 @@ def test_the_loss_is_kl_and_a_share_of_the_rest(llama: LoadedModel, text: TokenT
             both.share = share
             assert torch.allclose(both.losses(index), (1 - share) * apart[0] + share * apart[1], rtol=1e-5)
             assert torch.equal(both.measured(index), torch.stack([both.losses(index), apart[0]], -1))
-        with both.weighed(kl=-1.0, next_token=1.0):
-            assert torch.allclose(both.losses(index), apart[1] - apart[0], rtol=1e-5)
+        beyond, all_of_kl = both.losses_of(index, [BEYOND_KL, KL])
+        assert torch.allclose(beyond, apart[1] - apart[0], rtol=1e-5)
+        assert torch.equal(all_of_kl, apart[0])
         assert torch.equal(ce.measured(index), torch.stack([apart[1], apart[1]], -1))
     assert torch.equal(both.losses(index), ce.losses(index))
 
