@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,14 +68,16 @@ def score_harness_tasks(
 
 
 def _task_in(file: Path) -> str:
-    """The name of the task that a .yaml file describes."""
+    """The name of the task, or of the group of tasks, that a .yaml file describes."""
     try:
-        named = re.search(r"^task:\s*(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        content = file.read_text(encoding="utf-8")
     except OSError as error:
         raise DmxError(f"task file {str(file)!r} cannot be read: {error.strerror or error}") from error
-    if named is None:
-        raise DmxError(f"task file {str(file)!r} names no task: a line 'task: NAME' is expected")
-    return named[1].strip("'\"")
+    for key in ("task", "group"):  # a group's "task" is a list
+        named = re.search(rf"^{key}:[ \t]*([^\s\[#-]\S*)", content, re.MULTILINE)
+        if named is not None:
+            return named[1].strip("'\"")
+    raise DmxError(f"task file {str(file)!r} names no task: a line 'task: NAME' is expected, or 'group: NAME'")
 
 
 def _score(task: str, outcome: Mapping[str, Any]) -> TaskScore:
@@ -85,8 +87,9 @@ def _score(task: str, outcome: Mapping[str, Any]) -> TaskScore:
     accuracy = numbers.get("acc,none")
     if accuracy is None:
         raise DmxError(f"task {task!r} of lm-evaluation-harness reports no accuracy but {', '.join(map(str, numbers)) or 'nothing'}")
-    samples = outcome.get("samples", {}).get(task, [])
-    count = len(samples) or int(outcome["n-samples"][task]["effective"])
+    members = list(_members(task, outcome.get("group_subtasks", {})))
+    samples = [sample for member in members for sample in outcome.get("samples", {}).get(member, [])]
+    count = len(samples) or sum(int(outcome["n-samples"][member]["effective"]) for member in members)
     choices = [len(sample["arguments"]) for sample in samples]
     stderr = numbers.get("acc_stderr,none")
     return TaskScore(
@@ -96,3 +99,11 @@ def _score(task: str, outcome: Mapping[str, Any]) -> TaskScore:
         chance=sum(1 / n for n in choices) / len(choices) if choices and min(choices) > 1 else None,
         questions=count,
     )
+
+
+def _members(task: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """The tasks of a group, those of its groups too; a task that is no group alone."""
+    for member in groups.get(task) or ():
+        yield from _members(member, groups)
+    if not groups.get(task):
+        yield task

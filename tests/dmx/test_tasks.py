@@ -17,6 +17,7 @@ transformers = pytest.importorskip("transformers")
 
 from dmx import reference  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
+from dmx.lm_eval_tasks import _score as harness_score  # noqa: E402
 from dmx.loglikelihood import loglikelihoods  # noqa: E402
 from dmx.task_files import multiple_choice, read_task  # noqa: E402
 from dmx.tasks import TaskScore, score_tasks  # noqa: E402
@@ -214,6 +215,23 @@ def test_a_harness_task_without_the_harness_names_the_remedy(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(DmxError, match=r"'arc_easy' is neither.*pip install 'mxsim\[lm-eval\]'"):
         score_tasks(LikesB(), Characters(), ["arc_easy"], progress=False)
+
+
+@pytest.mark.parametrize("keeps_samples", [False, True])
+def test_a_group_of_harness_tasks_has_its_members_questions(keeps_samples: bool) -> None:
+    """What the harness tells of a group (0.4.9 to 0.4.13): a mean over all questions; their number, of its members alone."""
+    sample = {"arguments": [("a", "b"), ("a", "c")]}
+    outcome: dict[str, Any] = {
+        "results": {"all": {"acc,none": 0.75, "acc_stderr,none": "N/A"}, "pairs": {"acc,none": 0.5}, "one": {"acc,none": 1.0}},
+        "group_subtasks": {"all": ["pairs", "one"], "pairs": ["two", "three"], "one": [], "two": [], "three": []},
+        "n-samples": {"one": {"original": 90, "effective": 6}, "two": {"effective": 2}, "three": {"effective": 4}},
+        "samples": {"one": [sample] * 6, "two": [sample] * 2, "three": [sample] * 4} if keeps_samples else {},
+    }
+    for name, accuracy, questions in (("all", 0.75, 12), ("pairs", 0.5, 6), ("one", 1.0, 6)):
+        score = harness_score(name, outcome)
+        assert (score.accuracy, score.questions) == (accuracy, questions)
+        assert score.stderr == pytest.approx((accuracy * (1 - accuracy) / (questions - 1)) ** 0.5)
+        assert score.chance == (0.5 if keeps_samples else None)
 
 
 def test_the_interval_is_wilsons() -> None:

@@ -64,6 +64,27 @@ def test_the_harness_gives_the_same_scores(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.usefixtures("no_network")
+def test_a_group_is_scored_as_a_whole(tmp_path: Path) -> None:
+    files, counts = [], {"recall": 20, "agreement": 30}
+    for name, count in counts.items():
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text(
+            "".join(json.dumps({"query": q.query, "choices": q.choices, "gold": q.gold}) + "\n" for q in reference.questions(name, count))
+        )
+        (tmp_path / f"{name}.yaml").write_text(TASK.format(name=f"mxsim_{name}", file=file))
+        files.append(str(file))
+    group = tmp_path / "group.yaml"
+    members = "".join(f"  - mxsim_{name}\n" for name in counts)
+    group.write_text(f"group: mxsim_group\ntask:\n{members}aggregate_metric_list:\n  - metric: acc\n    weight_by_size: true\n")
+    model = transformers.AutoModelForCausalLM.from_pretrained(reference.folder(), dtype=torch.float32)
+    scores = score_tasks(model, transformers.AutoTokenizer.from_pretrained(reference.folder()), [str(group), *files], progress=False)
+    theirs, ours = scores[str(group)], [scores[name] for name in counts]
+    assert theirs.questions == sum(counts.values())
+    assert theirs.accuracy == pytest.approx(sum(one.accuracy * one.questions for one in ours) / theirs.questions)
+    assert theirs.chance == pytest.approx(sum(one.chance * one.questions for one in ours) / theirs.questions)
+
+
+@pytest.mark.usefixtures("no_network")
 def test_an_unknown_task_is_refused() -> None:
     model = transformers.AutoModelForCausalLM.from_pretrained(reference.folder(), dtype=torch.float32)
     with pytest.raises(DmxError, match="unknown task 'arc_eazy'"):
