@@ -60,20 +60,20 @@ class Measure:
     def race(self, choice: Choice, than: Choice, errors: float = 1.0) -> tuple[bool, float]:
         """is_better, given up as soon as the windows measured so far say that the loss is higher by more than one standard error.
 
-        Returns: that, and the share of the text looked at.
+        Returns: that, and how much of the text was seen, 0 to 1.
         """
-        gain, error, share = self._gain(choice, than, Column.LOSS)
-        if gain > errors * error or share < 1.0:
-            return gain > errors * error, share
+        gain, error, seen = self._gain(choice, than, Column.LOSS)
+        if gain > errors * error or seen < 1.0:
+            return gain > errors * error, seen
         kl, kl_error, _ = self._gain(choice, than, Column.KL)
-        return gain >= 0.0 and kl > errors * kl_error, share
+        return gain >= 0.0 and kl > errors * kl_error, seen
 
     def has_less_kl(self, choice: Choice, than: Choice) -> bool:
         """Whether the KL is lower at all; given up like a race."""
         return self._gain(choice, than, Column.KL)[0] > 0.0
 
     def _gain(self, choice: Choice, than: Choice, by: Column) -> tuple[float, float, float]:
-        """How much lower one is than another, its standard error, and the share of the text looked at: less where it is plainly higher."""
+        """How much lower one is than another, its standard error, and how much of the text was seen: not all where it is plainly higher."""
         self._blocks.refer_to(layer_degrees(self.space, than))
         for batches in range(1, len(self.batches) + 1):
             trial, other = self._column(choice, batches, by), self._column(than, batches, by)
@@ -131,7 +131,7 @@ def refine(
     Gradients near the choice, added to those of the search, foretell what each move is worth; the most promising moves that stay within the
     budgets are measured, and the first that is better by enough standard errors is taken. Where none is, it looks again. Enough is one for
     KL, whose differences recur, to two for next-token loss: of tens of choices some are righter about these very tokens by chance.
-    Args: secants: the search's, left as they are.  measurements: of the whole text, at most; what is given up early counts by its share.
+    Args: secants: the search's, left as they are.  measurements: of the whole text, at most; what is given up early counts in part.
     Returns: the choice, and the number of exchanges taken.
     """
     choice, exchanges = start.copy(), 0
@@ -154,10 +154,10 @@ def refine(
         if not trials:
             break
         for trial in trials:
-            is_better, share = measure.race(trial, choice, errors)
+            is_better, looked_at = measure.race(trial, choice, errors)
             tried.add(trial.tobytes())
-            left -= share
-            bar.update(min(share, bar.total - bar.n))
+            left -= looked_at
+            bar.update(min(looked_at, bar.total - bar.n))
             save()
             if is_better:
                 choice, tried = trial, set()
