@@ -16,13 +16,21 @@ from dmx.errors import DmxError
 from mxsim.formats import FORMATS
 
 BLOCK = 32
+POLICY = "ocp"  #: whose scales and rounding slide
 LN2 = math.log(2.0)
 LARGEST = 448.0  #: E4M3's, which gives its topmost code to NaN
 SMALLEST_SCALE = 2.0**-127  #: E8M0's
 
 
-def field_widths(formats: Sequence[str]) -> list[tuple[int, int]]:
-    """(exponent bits, significand bits) of each format. Raises: DmxError for one that the relaxation does not pass through."""
+def field_widths(formats: Sequence[str], policy: str = POLICY) -> list[tuple[int, int]]:
+    """(exponent bits, significand bits) of each format.
+
+    Raises: DmxError for one that the relaxation does not pass through, and for a policy that it does not end at.
+    """
+    if policy != POLICY:
+        raise DmxError(
+            f"bits slide by policy {POLICY} alone, and would not end at the values of {policy}: take relaxation mix, or {POLICY}"
+        )
     found = []
     for name in formats:
         element = FORMATS[name].element

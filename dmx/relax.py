@@ -105,7 +105,7 @@ class RelaxedModel:
         self.formats = tuple(formats)
         self.policy = policy
         self.relaxation = relaxation
-        self._widths = None if relaxation == "mix" else field_widths(self.formats)
+        self._widths = None if relaxation == "mix" else field_widths(self.formats, policy)
         self._linears = dict(linears)
         self._forwards: dict[str, Any] = {}
         self.weights: list[Ladder] = []  #: of each linear, compact
@@ -148,7 +148,7 @@ class RelaxedModel:
             self.forget()
             self._input = x
         if place not in self._values:
-            self._values[place] = fake_quantize(x, self.formats[place], self.policy)
+            self._values[place] = fake_quantize(x.detach(), self.formats[place], self.policy)
         return self._values[place]
 
     def _input_ladder(self, x: torch.Tensor) -> Ladder:

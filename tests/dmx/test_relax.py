@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise, product
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from dmx.errors import DmxError  # noqa: E402
 from dmx.ladder import Ladder  # noqa: E402
 from dmx.quantisers import fake_quantize  # noqa: E402
 from dmx.relax import RelaxedLinearFunction, RelaxedModel, vertex  # noqa: E402
 from mxsim.formats import FORMATS  # noqa: E402
+from mxsim.policies import POLICIES  # noqa: E402
 
 LADDER = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
 
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+WIDTHS = (1, 31, 32, 33, 80)
+INTEGERS = {2: torch.int16, 4: torch.int32}
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))]
+
+
 def rising(place: int, steps: int) -> torch.Tensor:
     return (torch.arange(steps) < place).float()
+
+
+def same_bits(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    """Signs of zeros and payloads included. By torch.equal, -0 is 0 and NaN is nothing."""
+    integer = INTEGERS[ours.element_size()]
+    return ours.dtype == theirs.dtype and torch.equal(ours.view(integer), theirs.view(integer))
+
+
+def spread_values(width: int, dtype: torch.dtype) -> torch.Tensor:
+    """(2, 6, width) of many magnitudes, some of which round to zeros of either sign."""
+    x = torch.randn(2, 6, width) * torch.logspace(-4, 4, 6)[:, None]
+    x[:, :, ::3] *= 1e-5
+    return x.to(dtype)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -47,9 +70,80 @@ def test_a_ladder_of_three_is_exact_at_its_vertices(places: tuple[int, int]) -> 
         assert vertex(torch.tensor([0.5, 0.0])) is None
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_vertex_is_the_format_in_every_shape_and_dtype(format: str, dtype: torch.dtype, device: str) -> None:
+    """What the linear multiplies, bit for bit, of every format at either end of a ladder; through an identity it can be seen."""
+    other = next(name for name in FORMATS if name != format)
+    for width, formats in product(WIDTHS, ([format, other], [other, format])):
+        torch.manual_seed(width)
+        x, weight = spread_values(width, dtype).to(device), spread_values(width, dtype)[0].to(device)
+        place = formats.index(format)
+        ladder = RelaxedModel({"a": holding(weight)}, formats).weights[0]
+        assert same_bits(ladder.mixed(rising(place, 1).tolist(), dtype), fake_quantize(weight, format))
+        seen: list[torch.Tensor] = []
+        linear = holding(weight)
+        with RelaxedModel({"a": linear}, formats) as relaxed, operands_shown(seen):
+            for needs_gradient in (False, True):
+                relaxed.degrees = rising(place, 1).expand(1, 2, 1).clone().requires_grad_(needs_gradient)
+                linear(x)
+        assert len(seen) == 2
+        assert all(same_bits(operand, fake_quantize(x, format)) for operand in seen)
+
+
+def holding(weight: torch.Tensor) -> torch.nn.Linear:
+    linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False).to(weight.device, weight.dtype).requires_grad_(False)
+    linear.weight.copy_(weight)
+    return linear
+
+
+@contextmanager
+def operands_shown(seen: list[torch.Tensor]) -> Iterator[None]:
+    """For a while what linears multiply their weights by is kept."""
+    multiply = torch.nn.functional.linear
+
+    def shown(x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        seen.append(x.detach().clone())
+        return multiply(x, *others)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.nn.functional, "linear", shown)
+        yield
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_vertex_is_the_policys(policy: str) -> None:
+    """MXFP4 and MXFP8 E4M3: what every producer has."""
+    torch.manual_seed(1)
+    x, linear, formats = spread_values(64, torch.float32), holding(torch.randn(5, 64)), LADDER[::2]
+    with RelaxedModel({"a": linear}, formats, policy=policy) as relaxed:
+        for place, needs_gradient in product(range(2), (False, True)):
+            relaxed.degrees = rising(place, 1).expand(1, 2, 1).clone().requires_grad_(needs_gradient)
+            value, weight = (fake_quantize(v, formats[place], policy) for v in (x, linear.weight))
+            assert same_bits(linear(x).detach(), torch.nn.functional.linear(value, weight))
+
+
+@pytest.mark.parametrize("relaxation", ["monotone", "floored"])
+def test_bits_that_slide_know_one_policy(relaxation: str) -> None:
+    with pytest.raises(DmxError, match="bits slide by policy ocp alone, and would not end at the values of modelopt: take relaxation mix"):
+        RelaxedModel({"a": torch.nn.Linear(32, 4)}, LADDER, policy="modelopt", relaxation=relaxation)
+
+
+def test_the_wide_type_can_be_a_ladders_top() -> None:
+    linear, x = torch.nn.Linear(64, 5, bias=False).requires_grad_(False), torch.randn(3, 64, requires_grad=True)
+    with RelaxedModel({"a": linear}, ("mxfp4_e2m1", "bf16")) as relaxed:
+        relaxed.degrees = torch.ones(1, 2, 1, requires_grad=True)
+        out = linear(x)
+        assert torch.equal(out, torch.nn.functional.linear(x, linear.weight))
+        out.square().sum().backward()
+        assert relaxed.degrees.grad is not None
+        assert bool((relaxed.degrees.grad != 0).all())
+
+
 @pytest.mark.parametrize("relaxation", ["mix", "monotone", "floored"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("width", [1, 31, 32, 33, 80])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("width", WIDTHS)
 def test_every_relaxation_is_hard_at_its_vertices(relaxation: str, dtype: torch.dtype, width: int) -> None:
     """Whatever the shape and dtype, with gradient and without: the soft model ends as the hard one."""
     torch.manual_seed(width)
