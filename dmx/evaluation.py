@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from dmx.errors import DmxError
 from dmx.finiteness import where_not_finite
+from dmx.live_modules import gives_back
 from dmx.models import LoadedModel, load_model
 from dmx.quantised_linear import apply, read_assignment
 from dmx.text import TokenText, fitting, read_text, tokenize
@@ -54,6 +55,7 @@ class FloatLogs:
         return logs
 
 
+@gives_back
 def evaluate(
     model: str | Path | nn.Module | LoadedModel | None = None,
     assignment: Assignment | str | Path | None = None,

@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from dmx.errors import DmxError
+from dmx.live_modules import AsFound
 from dmx.models import longest_window
 
 #: the most logits of one batch, in elements: 1 GiB of float32
@@ -36,12 +37,9 @@ class _Request:
 @contextmanager
 def not_training(module: nn.Module) -> Iterator[None]:
     """Dropout off for the time of the block."""
-    training = module.training
-    module.train(False)
-    try:
+    with AsFound(module):
+        module.train(False)
         yield
-    finally:
-        module.train(training)
 
 
 def loglikelihoods(

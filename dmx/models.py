@@ -95,7 +95,7 @@ def load_model(model: str | Path | nn.Module | LoadedModel | None = None, *, tok
 
     Args:
         model: None for the embedded reference model; a local folder in the hub's layout; a hub name; a live transformers module
-            (used as it is, its dtype too); or what this function returned.
+            (used as it is, its dtype too, but put in evaluation mode and frozen); or what this function returned.
         tokenizer: for a live module; a folder or name brings its own.
         device: where the module goes, "cpu" or "cuda"; a live module stays where it is.
     Raises: DmxError where there is no such model, it has no linears, or its weights are not safetensors.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from dmx.errors import DmxError
+from dmx.live_modules import AsFound
 from dmx.models import LoadedModel, load_model
 from dmx.quantisers import fake_quantize
 from mxsim.assignment import Assignment
@@ -42,8 +43,15 @@ class InputQuantiser:
 class Applied:
     """A module under an assignment. undo() or leaving the context gives the module back as it was."""
 
-    def __init__(self, linears: Mapping[str, nn.Linear], assignment: Assignment, stored_dtypes: Mapping[str, torch.dtype]) -> None:
-        self.assignment = assignment
+    def __init__(
+        self,
+        linears: Mapping[str, nn.Linear],
+        assignment: Assignment,
+        stored_dtypes: Mapping[str, torch.dtype],
+        found: AsFound | None = None,
+    ) -> None:
+        """Args: found: the module before it was loaded, to be given back so."""
+        self.assignment, self._found = assignment, found or AsFound(None)
         self._inputs = InputQuantiser(assignment.policy)
         self._originals: dict[nn.Linear, torch.Tensor] = {}
         self._quantised: dict[nn.Linear, torch.Tensor] = {}
@@ -87,6 +95,7 @@ class Applied:
             linear.weight.data = weight
         self._handles, self._originals, self._quantised = [], {}, {}
         self._inputs.forget()
+        self._found.restore()
 
     def __enter__(self) -> Applied:
         return self
@@ -102,9 +111,13 @@ def apply(model: LoadedModel | nn.Module, assignment: Assignment) -> Applied:
     Returns: Applied, whose undo() restores every bit; it is a context manager too.
     Raises: DmxError where a layer of the assignment is not a linear of the module.
     """
-    loaded = load_model(model)
-    check_fits(loaded, assignment)
-    return Applied(loaded.linears, assignment, loaded.stored_dtypes)
+    with ExitStack() as unless_applied:
+        found = unless_applied.enter_context(AsFound(model))
+        loaded = load_model(model)
+        check_fits(loaded, assignment)
+        applied = Applied(loaded.linears, assignment, loaded.stored_dtypes, found)
+        unless_applied.pop_all()
+    return applied
 
 
 def check_fits(model: LoadedModel, assignment: Assignment) -> None:
@@ -116,7 +129,9 @@ def check_fits(model: LoadedModel, assignment: Assignment) -> None:
             f"the assignment was made for another model: {len(foreign)} of its {len(assignment.layers)} layers, such as {foreign[0]!r}, "
             f"are not linears of {model.name!r}, whose first is {next(iter(linears))!r}"
         )
-    searched = (assignment.search or {}).get("model") or {}
+    searched = assignment.search.get("model") or {}
+    if not isinstance(searched, Mapping):
+        raise DmxError(f'the assignment\'s "search" says of its model {searched!r}: {{"name", "sha256"}} is expected, or nothing')
     if searched.get("sha256") not in (None, model.sha256):
         raise DmxError(
             f"the assignment was made for {searched.get('name')!r} with other weights than {model.name!r} has: search again; "

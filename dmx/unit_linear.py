@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import mxsim
+from dmx.live_modules import AsFound
 from dmx.models import LoadedModel, load_model
 from dmx.quantised_linear import check_fits
 from dmx.quantisers import as_numpy
@@ -52,8 +53,10 @@ class UnitApplied:
         assignment: Assignment,
         unit: MatmulUnit,
         stored_dtypes: Mapping[str, torch.dtype],
+        found: AsFound | None = None,
     ) -> None:
-        self.assignment, self.unit = assignment, unit
+        """Args: found: the module before it was loaded, to be given back so."""
+        self.assignment, self.unit, self._found = assignment, unit, found or AsFound(None)
         self._forwards: dict[nn.Linear, Any] = {}
         self._computed: dict[nn.Linear, Callable[[torch.Tensor], torch.Tensor]] = {}
         self._input: torch.Tensor | None = None
@@ -126,6 +129,7 @@ class UnitApplied:
         self._restore()
         self._forwards, self._computed = {}, {}
         self._input, self._operands = None, {}
+        self._found.restore()
 
     def __enter__(self) -> UnitApplied:
         return self
@@ -149,9 +153,13 @@ def apply_unit(
     """
     from mxsim.units.toml import load_unit
 
-    loaded = load_model(model)
-    check_fits(loaded, assignment)
     described = unit if isinstance(unit, MatmulUnit) else load_unit(unit)
     if promote_every is not None:
         described = described.promoted(promote_every)
-    return UnitApplied(loaded.linears, assignment, described, loaded.stored_dtypes)
+    with ExitStack() as unless_applied:
+        found = unless_applied.enter_context(AsFound(model))
+        loaded = load_model(model)
+        check_fits(loaded, assignment)
+        applied = UnitApplied(loaded.linears, assignment, described, loaded.stored_dtypes, found)
+        unless_applied.pop_all()
+    return applied

@@ -22,6 +22,7 @@ from torch import nn
 from dmx.errors import DmxError
 from dmx.exporters.layer import Layer
 from dmx.exporters.target import TARGETS, Target
+from dmx.live_modules import gives_back
 from dmx.models import LoadedModel, load_model
 from dmx.quantised_linear import read_assignment
 from mxsim.assignment import Assignment
@@ -51,6 +52,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@gives_back
 def export(
     model: str | Path | nn.Module | LoadedModel | None,
     assignment: Assignment | str | Path,

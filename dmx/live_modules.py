@@ -1,0 +1,50 @@
+"""A live module is the caller's: what dMX changes of it while it works is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from torch import nn
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+class AsFound:
+    """The mode of a live module's parts and which of its parameters ask for gradients, to be put back; once.
+
+    Of anything else, such as a path or a loaded model, nothing is kept.
+    """
+
+    def __init__(self, model: object) -> None:
+        module = model if isinstance(model, nn.Module) else nn.Module()
+        self._modes = [(part, part.training) for part in module.modules()]
+        self._gradients = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+
+    def restore(self) -> None:
+        """Put it back. A second call does nothing."""
+        for part, training in self._modes:
+            part.training = training
+        for parameter, requires_grad in self._gradients:
+            parameter.requires_grad_(requires_grad)
+        self._modes, self._gradients = [], []
+
+    def __enter__(self) -> AsFound:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.restore()
+
+
+def gives_back(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Of a function whose first argument is a model: a live module is afterwards as it was found."""
+
+    @wraps(function)
+    def around(*args: P.args, **kwargs: P.kwargs) -> Result:
+        with AsFound(args[0] if args else kwargs.get("model")):
+            return function(*args, **kwargs)
+
+    return around
