@@ -61,16 +61,14 @@ def sweep_of(asked: Configuration) -> Any:
     from dmx.budget import Scenario
     from dmx.search_config import SearchConfig
     from dmx.sweep import Sweep
-    from mxsim.workload import Phase
 
     SearchConfig().with_settings(asked.search)  # a setting that there is not is refused before anything runs
     where = asked.hardware
     if where.scenario:
         scenario = Scenario.parse(where.scenario, device=where.device, assume=where.assume, kv_format=where.kv_format)
     else:
-        step = {"kind": where.phase, "batch": where.batch} | ({} if where.context is None else {"context": where.context})
-        assume = tuple(where.assume) if where.device is not None else ()
-        scenario = Scenario(device=where.device, phases=((Phase(**step), 1.0),), assume=assume, kv_format=where.kv_format)
+        assume = where.assume if where.device is not None else ()
+        scenario = Scenario.of_step(where.phase, where.batch, where.context, device=where.device, assume=assume, kv_format=where.kv_format)
     return Sweep(
         model=asked.model,
         budgets=tuple(asked.budgets),

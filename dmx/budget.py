@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Context
 from typing import Any
 
@@ -30,14 +30,19 @@ WIDE_BITS = 16
 _UP = Context(prec=7, rounding=ROUND_CEILING)
 
 
+#: What a scenario is where nothing is said of it: one step of decoding.
+USUAL_PHASES = ((Phase(), 1.0),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """Where and how a model runs: what bytes moved, energy and latency depend on."""
 
     device: str | None = None  #: a device's name or its TOML file
-    phases: tuple[tuple[Phase, float], ...] = ((Phase(), 1.0),)  #: forward steps with how many of each
+    phases: tuple[tuple[Phase, float], ...] = USUAL_PHASES  #: forward steps with how many of each
     assume: tuple[str, ...] = ()  #: assumptions of the device that are accepted
     kv_format: str = "bf16"
+    shortens: bool | None = None  #: contexts were not asked for: the model's longest will do; None: where the phases are the usual ones
 
     @classmethod
     def parse(cls, words: Iterable[str], *, device: str | None, assume: Iterable[str] = (), kv_format: str = "bf16") -> Scenario:
@@ -53,7 +58,24 @@ class Scenario:
                     raise ValueError(f"{times} times")
             except ValueError as error:
                 raise DmxError(f"scenario step {word!r} is not PHASE:BATCH:CONTEXT[*TIMES], such as decode:1:1024*128: {error}") from error
-        return cls(device=device, phases=tuple(phases) or ((Phase(), 1.0),), assume=tuple(assume), kv_format=kv_format)
+        usual = cls(device=device, assume=tuple(assume), kv_format=kv_format)
+        return replace(usual, phases=tuple(phases), shortens=False) if phases else usual
+
+    @classmethod
+    def of_step(
+        cls, kind: str, batch: int, context: int | None, *, device: str | None, assume: Iterable[str] = (), kv_format: str = "bf16"
+    ) -> Scenario:
+        """One forward step. Args: context: None is the usual one, or the model's longest where that is less."""
+        step = Phase(kind=kind, batch=batch) if context is None else Phase(kind=kind, batch=batch, context=context)
+        return cls(device=device, phases=((step, 1.0),), assume=tuple(assume), kv_format=kv_format, shortens=context is None)
+
+    def fitted(self, shape: ModelShape | None) -> Scenario:
+        """The same on a model: contexts that were not asked for are no longer than it allows; those that were are left as they are."""
+        shortens = self.phases == USUAL_PHASES if self.shortens is None else self.shortens
+        if shape is None or not shortens:
+            return self
+        phases = tuple((replace(phase, context=min(phase.context, shape.max_context)), times) for phase, times in self.phases)
+        return replace(self, phases=phases, shortens=False)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -61,6 +83,7 @@ class Scenario:
             "phases": [{"phase": p.kind, "batch": p.batch, "context": p.context, "times": times} for p, times in self.phases],
             "assume": list(self.assume),
             "kv_format": self.kv_format,
+            **({"shortens": True} if self.shortens and self.phases != USUAL_PHASES else {}),
         }
 
 
@@ -103,6 +126,10 @@ class Budget:
             bits_weighting=bits_weighting,
         )
 
+    def fitted(self, shape: ModelShape | None) -> Budget:
+        """The same with its scenario on a model."""
+        return replace(self, scenario=self.scenario.fitted(shape))
+
     @property
     def text(self) -> str:
         return f"{self.kind}={self.amount:.15g}{'x' if self.is_share else ''}"
@@ -119,11 +146,26 @@ class Budget:
         }
 
 
+def budget_names(budgets: Sequence[Budget]) -> list[str]:
+    """What each of several is called: its text; where others have the same, with how its bits are counted or where it is spent."""
+    texts = [one.text for one in budgets]
+    return [one.text if texts.count(one.text) == 1 else f"{one.text} ({_reading(one)})" for one in budgets]
+
+
+def _reading(budget: Budget) -> str:
+    if budget.kind == "bits":
+        return f"scales {budget.bits_scales}, weighted {budget.bits_weighting}"
+    place = [f"on {budget.scenario.device}"] if budget.scenario.device else []
+    return ", ".join([*place, *(f"{times:g} x {phase}" for phase, times in budget.scenario.phases)])
+
+
 def described(budgets: Sequence[Budget]) -> dict[str, Any]:
-    """One or several budgets as an assignment keeps them: {"text", "all_of"} of several."""
+    """One or several budgets as an assignment keeps them: {"text", "all_of"} of several, each with its name."""
     if len(budgets) == 1:
         return budgets[0].to_json()
-    return {"text": " and ".join(one.text for one in budgets), "all_of": [one.to_json() for one in budgets]}
+    names = budget_names(budgets)
+    all_of = [{"name": name, **one.to_json()} for name, one in zip(names, budgets, strict=True)]
+    return {"text": " and ".join(names), "all_of": all_of}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -201,14 +243,14 @@ def constraint(budget: Budget, space: DecisionSpace, shape: ModelShape | None) -
     else:
         if shape is None:
             raise DmxError(f"a budget in {budget.kind} needs a model whose shape mxsim describes; only bits can be counted for this one")
-        scenario = budget.scenario
-        phases = [(fitted(phase, shape), times) for phase, times in scenario.phases]
+        scenario = budget.scenario.fitted(shape)
+        phases = scenario.phases
         table = build_cost_table(
             shape,
             scenario.device or ANY_DEVICE,
             space.pairs,
             [phase for phase, _ in phases],
-            tie=any(len(decision.layers) > 1 for decision in space.decisions),
+            tie=space.tied,
             kv_format=scenario.kv_format,
             assume=scenario.assume,
             searched=space.layers,
@@ -219,7 +261,7 @@ def constraint(budget: Budget, space: DecisionSpace, shape: ModelShape | None) -
         costs = np.array([by_name[decision.name] for decision in space.decisions], np.float64)
         wide = math.fsum(weight * table.wide_cost(metric, phase) for phase, weight in weights.items())
     limit = budget.amount * wide if budget.is_share else budget.amount
-    return Constraint(budget=budget, costs=costs, fixed=fixed, limit=limit, wide=wide)
+    return Constraint(budget=budget.fitted(shape), costs=costs, fixed=fixed, limit=limit, wide=wide)
 
 
 def _bits_table(budget: Budget, space: DecisionSpace) -> npt.NDArray[np.float64]:
@@ -253,8 +295,8 @@ def achieved(assignment: Assignment, shape: ModelShape | None, scenario: Scenari
         return spent
     device = load_device(scenario.device or ANY_DEVICE, assume=list(scenario.assume))
     reports = []
-    for phase, weight in scenario.phases:
-        workload = build_workload(shape, fitted(phase, shape))
+    for phase, weight in scenario.fitted(shape).phases:
+        workload = build_workload(shape, phase)
         reports.append((price_workload(workload, device, assignment.layers, kv_format=scenario.kv_format), weight))
     spent["bytes"] = reports[0][0].sum("weight_bytes")
     if scenario.device is not None:
@@ -274,10 +316,3 @@ def told_scenario(budgets: Sequence[Budget], scenario: Scenario | None = None) -
 def check_scenario(scenario: Scenario, space: DecisionSpace, shape: ModelShape | None) -> None:
     """Raises: DmxError or MxsimError for a scenario whose costs could not be told at the end: before anything is measured."""
     achieved(Assignment(layers=space.layer_pairs(np.zeros(len(space.decisions), np.int64))), shape, scenario)
-
-
-def fitted(phase: Phase, shape: ModelShape) -> Phase:
-    """The default phase with a context that a small model allows; a phase that was asked for is left as it is."""
-    if phase == Phase() and shape.max_context < phase.context:
-        return Phase(kind=phase.kind, batch=phase.batch, context=shape.max_context)
-    return phase

@@ -34,6 +34,7 @@ class DecisionSpace:
     decisions: tuple[Decision, ...]
     formats: tuple[str, ...]  #: fewest bits first
     apart: bool  #: weights and inputs may take different formats
+    tied: bool  #: q, k and v decide together, so do gate and up
     skipped: tuple[str, ...]  #: linears that are not searched
 
     @cached_property
@@ -123,5 +124,6 @@ def decision_space(
         ),
         formats=ladder,
         apart=apart and len(ladder) > 1,
+        tied=tie,
         skipped=(*(name for name in linears if name not in chosen), *model.skipped),
     )

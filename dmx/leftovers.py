@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dmx.budget import Constraint
+from dmx.budget import Constraint, budget_names
 
 
 def leftovers(choice: npt.NDArray[np.int64], constraints: Sequence[Constraint], otherwise: str) -> dict[str, Any]:
@@ -16,9 +16,10 @@ def leftovers(choice: npt.NDArray[np.int64], constraints: Sequence[Constraint], 
 
     Args: otherwise: why a method takes no dearer pair though one would fit.
     """
+    names = budget_names([one.budget for one in constraints])
     return {
-        "spent_of_budget": {one.budget.text: one.spent_as_asked(choice) for one in constraints},
-        "left_of_budget": {one.budget.text: one.left(choice) for one in constraints},
+        "spent_of_budget": {name: one.spent_as_asked(choice) for name, one in zip(names, constraints, strict=True)},
+        "left_of_budget": {name: one.left(choice) for name, one in zip(names, constraints, strict=True)},
         "left_because": _why(choice, constraints, otherwise),
     }
 

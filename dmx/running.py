@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dmx.allocators import allocate
-from dmx.budget import Budget, Scenario, achieved, fitted
+from dmx.budget import Budget, Scenario, achieved
 from dmx.errors import DmxError
 from dmx.evaluation import evaluate
 from dmx.models import LoadedModel, load_model
@@ -187,6 +187,7 @@ def scenario_of(content: Mapping[str, Any]) -> Scenario:
         phases=tuple((Phase(kind=p["phase"], batch=p["batch"], context=p["context"]), p["times"]) for p in content["phases"]),
         assume=tuple(content["assume"]),
         kv_format=content["kv_format"],
+        shortens=content.get("shortens"),
     )
 
 
@@ -195,7 +196,7 @@ def _costs(assignment: Assignment, model: LoadedModel, scenario: Scenario) -> di
     shape = model.shape
     if shape is None or scenario.device is None:
         return None
-    phase = fitted(scenario.phases[0][0], shape)
+    phase, _ = scenario.fitted(shape).phases[0]
     device = load_device(scenario.device, assume=list(scenario.assume))
     report = price_workload(build_workload(shape, phase), device, assignment.layers, kv_format=scenario.kv_format)
     kept = ("name", "macs", "weight_bytes", "dram_bytes", "energy_pj", "latency_s")

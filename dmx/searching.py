@@ -14,13 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from dmx.budget import Budget, Constraint, Scenario, achieved, check_scenario, constraints, described, told_scenario
+from dmx.budget import Budget, Constraint, Scenario, achieved, budget_names, check_scenario, constraints, described, told_scenario
 from dmx.calibration import Calibration
 from dmx.curvature import curvature_scores
 from dmx.decisions import DecisionSpace, decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import best_choice, check_together
 from dmx.leftovers import leftovers
+from dmx.live_modules import gives_back
 from dmx.models import LoadedModel, load_model
 from dmx.observed import QuantisedWeights
 from dmx.records import code_sha256
@@ -40,6 +41,7 @@ from mxsim.assignment import Assignment
 SEARCH_CONTEXT = 512
 
 
+@gives_back
 def search(
     model: str | Path | nn.Module | LoadedModel | None = None,
     budget: str | Budget | Sequence[str | Budget] = "bits=5.0",
@@ -95,7 +97,7 @@ def search(
         layers=space.layer_pairs(found.choice),
         skipped=space.skipped,
         policy=chosen.policy,
-        budget=described(budgets),
+        budget=described([one.budget for one in limits]),
     )
     spent = achieved(assignment, loaded.shape, place)
     result = Assignment(
@@ -164,7 +166,6 @@ class _Search:
     ) -> None:
         self.space, self.limits, self.config, self.state, self.progress = space, limits, config, state, progress
         self.loaded, self.tokens = loaded, tokens
-        self.calibration = Calibration(loaded, tokens, config.loss)
         linears = loaded.linears
         self.model = RelaxedModel(
             {name: linears[name] for name in space.layers},
@@ -173,6 +174,7 @@ class _Search:
             stored_dtypes=loaded.stored_dtypes,
             relaxation=config.relaxation,
         )
+        self.calibration = Calibration(loaded, tokens, config.loss)
 
     def run(self) -> _Found:
         config, state = self.config, self.state
@@ -236,7 +238,8 @@ class _Search:
         return path_secants(self.model, self.calibration, self.config.batch_windows, self.config.seed, self.progress)
 
     def _shares(self, choice: npt.NDArray[np.int64]) -> dict[str, float]:
-        return {one.budget.text: one.spent(choice) / one.limit for one in self.limits}
+        names = budget_names([one.budget for one in self.limits])
+        return {name: one.spent(choice) / one.limit for name, one in zip(names, self.limits, strict=True)}
 
     def _repaired(
         self, training: Training, hardened: npt.NDArray[np.int64], path: Secants | None, measure: Measure

@@ -19,6 +19,7 @@ from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import check_together
 from dmx.leftovers import leftovers
+from dmx.live_modules import gives_back
 from dmx.models import LoadedModel, load_model
 from dmx.text import TokenText, fitting, read_text, tokenize
 from mxsim.assignment import Assignment
@@ -42,6 +43,7 @@ TOKENS = 32768  #: of text that scores are measured on
 LONGEST_SCORED_WINDOW = 512
 
 
+@gives_back
 def allocate(
     model: str | Path | nn.Module | LoadedModel | None = None,
     method: str = "first_order",
@@ -131,7 +133,7 @@ def allocate(
         layers=assignment.layers,
         skipped=assignment.skipped,
         policy=policy,
-        budget=described(budgets),
+        budget=described([one.budget for one in limits]),
         achieved=spent,
         search={
             "method": method,

@@ -46,10 +46,11 @@ def assignment_table(assignment: Assignment) -> str:
 
 def _spending(budget: Mapping[str, Any], told: Mapping[str, Any]) -> list[list[str]]:
     """What was spent of a budget, in the unit and by the reading that it was given in, and what is left."""
-    text, kind = budget.get("text", ""), budget.get("kind", "")
+    kind, name = budget.get("kind", ""), budget.get("name", budget.get("text", ""))
     mean = "weighted by size" if budget.get("bits_weighting") == "size" else "plain mean"
-    reading = f" (scales {budget.get('bits_scales', 'out')}, {mean})" if kind == "bits" else ""
+    is_told = name != budget.get("text", "")  # with the name, as others have the same text
+    reading = f" (scales {budget.get('bits_scales', 'out')}, {mean})" if kind == "bits" and not is_told else ""
     unit, mark = ("", "x") if budget.get("is_share") else (_UNITS.get(kind, ""), "")
-    spent, left = (told.get(name, {}).get(text) for name in ("spent_of_budget", "left_of_budget"))
-    rows = [] if spent is None else [[f"spent of {text}{reading}{unit}", f"{spent:.6g}{mark}"]]
-    return rows if left is None else [*rows, [f"left of {text}{reading}", f"{100 * left:z.3f} %"]]
+    spent, left = (told.get(part, {}).get(name) for part in ("spent_of_budget", "left_of_budget"))
+    rows = [] if spent is None else [[f"spent of {name}{reading}{unit}", f"{spent:.6g}{mark}"]]
+    return rows if left is None else [*rows, [f"left of {name}{reading}", f"{100 * left:z.3f} %"]]

@@ -53,14 +53,12 @@ def scenario_of(
     """Where and how the model runs. Raises: DmxError where the options contradict one another."""
     from dmx.budget import Scenario
     from dmx.errors import DmxError
-    from mxsim.workload import Phase
 
     if steps:
         if (phase, batch, context) != ("decode", 1, None):
             raise DmxError("--scenario says the phases itself: leave out --phase, --batch and --context")
         return Scenario.parse(steps, device=device, assume=assume or (), kv_format=kv_format)
-    step = Phase(kind=phase, batch=batch) if context is None else Phase(kind=phase, batch=batch, context=context)
-    return Scenario(device=device, phases=((step, 1.0),), assume=tuple(assume or ()), kv_format=kv_format)
+    return Scenario.of_step(phase, batch, context, device=device, assume=assume or (), kv_format=kv_format)
 
 
 def format_names(text: str) -> tuple[str, ...]:

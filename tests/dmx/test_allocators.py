@@ -17,7 +17,7 @@ from dmx.allocators.first_order import measure as first_order_scores  # noqa: E4
 from dmx.allocators.kl_scores import kl_scores  # noqa: E402
 from dmx.allocators.problem import Problem  # noqa: E402
 from dmx.allocators.score_cache import user_folder  # noqa: E402
-from dmx.budget import Budget, Scenario, constraints  # noqa: E402
+from dmx.budget import Budget, Scenario, constraint, constraints  # noqa: E402
 from dmx.curvature import curvature_scores  # noqa: E402
 from dmx.decisions import decision_space  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
@@ -33,6 +33,7 @@ from tests.dmx.small_models import with_nan_gradient, with_nan_weight  # noqa: E
 
 TWO = ("mxfp4_e2m1", "mxfp8_e4m3")
 THREE = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
+ON_B200 = Scenario(device="b200", phases=((Phase(context=16), 1.0),), assume=("b200-fp4-half-fp8",))
 PLACE = Scenario(
     device="vmxdotp_12nm",
     phases=((Phase(context=16), 1.0),),
@@ -70,7 +71,10 @@ def test_every_method_meets_every_kind_of_budget(
 ) -> None:
     before = content_hash(llama.module)
     cache = tmp_path_factory.getbasetemp() / "scores"
-    for budget in ("bits=5", "bytes=0.55x", ["bits=6.5", "energy=0.95x"]):
+    space = decision_space(llama, formats, **how)
+    latency = constraint(Budget.parse("latency=1", ON_B200), space, llama.shape)
+    halfway = Budget(kind="latency", amount=(latency.cheapest + latency.dearest) / 2, scenario=ON_B200)
+    for budget in ("bits=5", "bytes=0.55x", "dram=0.9x", halfway, ["bits=6.5", "energy=0.95x"]):
         found = allocate(llama, method, budget, formats=formats, text=text.first(3), cache=cache, scenario=PLACE, **how)
         assert list(found.layers) == list(llama.linears)
         assert found.skipped == ("lm_head",)

@@ -16,9 +16,11 @@ import mxsim
 from dmx import search
 from dmx.allocators import allocate
 from dmx.budget import Budget, Scenario, achieved, constraint, constraints
+from dmx.cli.allocation_table import assignment_table
 from dmx.decisions import decision_space, element_bits, scaled_bits
 from dmx.errors import DmxError
 from dmx.models import LoadedModel
+from dmx.running import scenario_of
 from dmx.text import TokenText
 from mxsim.assignment import Assignment
 from mxsim.errors import MxsimError
@@ -64,6 +66,59 @@ def test_a_constraint_spends_what_mxsim_cost_says(llama: LoadedModel, kind: str,
     name = {"bytes": "bytes", "energy": "energy_pj", "latency": "latency_s"}.get(kind)
     if name:
         assert spent[name] == pytest.approx(report.totals[key], rel=1e-12)
+
+
+@pytest.mark.parametrize("only", ["*q_proj", "*gate_proj"])
+def test_a_fused_projection_of_which_one_linear_is_searched_has_its_costs(llama: LoadedModel, only: str) -> None:
+    place = Scenario(device="b200", phases=((Phase(context=16), 1.0),))
+    tied, loose = (decision_space(llama, FORMATS, tie=tie, only=[only]) for tie in (True, False))
+    for kind in ("bytes", "latency"):
+        ours, theirs = (constraint(Budget.parse(f"{kind}=1x", place), space, llama.shape) for space in (tied, loose))
+        np.testing.assert_array_equal(ours.costs, theirs.costs)
+        assert ours.fixed == theirs.fixed
+
+
+@pytest.mark.parametrize(("kind", "batch"), [("decode", 1), ("prefill", 1), ("decode", 4)])
+def test_a_context_that_was_not_asked_for_is_the_models_longest(llama: LoadedModel, kind: str, batch: int) -> None:
+    assert llama.shape is not None
+    longest = llama.shape.max_context
+    free, asked = (Scenario.of_step(kind, batch, context, device="b200") for context in (None, longest))
+    assert free.fitted(llama.shape).phases == asked.phases
+    space = decision_space(llama, FORMATS)
+    ours, theirs = (constraint(Budget.parse("latency=1x", place), space, llama.shape) for place in (free, asked))
+    np.testing.assert_array_equal(ours.costs, theirs.costs)
+    assert [phase.context for phase, _ in ours.budget.scenario.phases] == [longest]
+    found = allocate(llama, "uniform", "latency=99x", scenario=free)
+    assert [step["context"] for step in found.budget["phases"]] == [longest]
+    assert scenario_of(free.to_json()).fitted(llama.shape) == free.fitted(llama.shape)
+
+
+def test_a_context_that_was_asked_for_is_left_as_it_is(llama: LoadedModel) -> None:
+    for place in (Scenario.parse(["decode:1:1024"], device="b200"), Scenario.of_step("decode", 1, 1024, device="b200")):
+        assert place.fitted(llama.shape) is place
+        with pytest.raises(MxsimError, match="context 1024 is longer than"):
+            allocate(llama, "uniform", "bits=8", scenario=place)
+
+
+def test_budgets_that_read_alike_are_told_apart(llama: LoadedModel) -> None:
+    places = (PLACE, Scenario(device="b200", phases=((Phase(context=16), 1.0),), assume=("b200-fp4-half-fp8",)))
+    energies = [Budget.parse("energy=9x", place) for place in places]
+    bits = [Budget.parse("bits=9", bits_scales=scales) for scales in ("in", "out")]
+    found = allocate(llama, "uniform", [*energies, *bits, "bytes=2x"], formats=("mxfp8_e4m3",))
+    step = "1 x decode(batch=1, context=16)"
+    expected = [
+        f"energy=9x (on vmxdotp_12nm, {step})",
+        f"energy=9x (on b200, {step})",
+        "bits=9 (scales in, weighted plain)",
+        "bits=9 (scales out, weighted plain)",
+        "bytes=2x",
+    ]
+    assert list(found.search["spent_of_budget"]) == list(found.search["left_of_budget"]) == expected
+    assert [found.search["spent_of_budget"][name] for name in expected[2:4]] == [8.25, 8.0]
+    assert [one["name"] for one in found.budget["all_of"]] == expected
+    told = assignment_table(found)
+    assert "spent of bits=9 (scales in, weighted plain)" in told
+    assert f"left of energy=9x (on b200, {step})" in told
 
 
 def test_phases_add_up(llama: LoadedModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,17 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from dmx.allocators import allocate  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
-from dmx.evaluation import logits_of  # noqa: E402
-from dmx.models import LoadedModel, content_hash  # noqa: E402
+from dmx.evaluation import evaluate, logits_of  # noqa: E402
+from dmx.models import LoadedModel, content_hash, searched_linears  # noqa: E402
 from dmx.quantised_linear import apply, read_assignment  # noqa: E402
 from dmx.quantisers import fake_quantize  # noqa: E402
+from dmx.searching import search  # noqa: E402
+from dmx.text import TokenText  # noqa: E402
+from dmx.unit_linear import apply_unit  # noqa: E402
 from mxsim.assignment import Assignment  # noqa: E402
+from tests.dmx.small_models import random_model  # noqa: E402
 
 
 @pytest.mark.parametrize("which", ["llama", "qwen"])
@@ -32,6 +38,51 @@ def test_undo_restores_every_bit(which: str, request: pytest.FixtureRequest) -> 
     assert content_hash(model.module) == before
     assert torch.equal(logits_of(model.module, ids), logits)
     applied.undo()
+
+
+def test_a_live_module_keeps_its_mode_and_its_gradients() -> None:
+    """Whatever part was in training or frozen; given back after errors, too."""
+    module = random_model("llama")
+    module.train()
+    module.model.layers[0].train(False)
+    module.model.embed_tokens.weight.requires_grad_(False)
+    before = [part.training for part in module.modules()], [one.requires_grad for one in module.parameters()]
+    assert [set(each) for each in before] == [{True, False}] * 2
+
+    def as_before() -> bool:
+        return before == ([part.training for part in module.modules()], [one.requires_grad for one in module.parameters()])
+
+    assignment = Assignment.uniform(searched_linears(module), "mxfp4_e2m1")
+    for put in (apply, partial(apply_unit, unit="mx_exact")):
+        applied = put(module, assignment)
+        assert not as_before()
+        applied.undo()
+        assert as_before()
+        module.train(False)
+        applied.undo()  # does nothing any more
+        assert not module.training
+        for part, training in zip(module.modules(), before[0], strict=True):
+            part.training = training
+    with pytest.raises(DmxError, match="made for another model"):
+        apply(module, Assignment.uniform(["nothing"], "mxfp4_e2m1"))
+    assert as_before()
+    text = TokenText(name="made", sha256="0" * 64, windows=torch.arange(64).reshape(4, 16))
+    evaluate(module, assignment, text=text)
+    assert as_before()
+    allocate(model=module, method="uniform", budget="bits=8")
+    assert as_before()
+    search(module, "bits=5", text=text, steps=1, refine=0)
+    assert as_before()
+    with pytest.raises(DmxError, match="cannot be met"):
+        search(module, "bits=3", text=text)
+    assert as_before()
+
+
+@pytest.mark.parametrize("said", ["x", ["x"]])
+def test_a_search_that_says_no_model_is_refused(llama: LoadedModel, said: object) -> None:
+    strange = Assignment(layers=Assignment.uniform(llama.linears, "mxfp4_e2m1").layers, search={"model": said})
+    with pytest.raises(DmxError, match=r'"search" says of its model .*: \{"name", "sha256"\} is expected'):
+        apply(llama, strange)
 
 
 def test_the_model_is_given_back_after_an_error(llama: LoadedModel) -> None:
