@@ -31,7 +31,8 @@ _UP = Context(prec=7, rounding=ROUND_CEILING)
 
 
 #: What a scenario is where nothing is said of it: one step of decoding.
-USUAL_PHASES = ((Phase(), 1.0),)
+USUAL_STEP = Phase()
+USUAL_PHASES = ((USUAL_STEP, 1.0),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class Scenario:
     phases: tuple[tuple[Phase, float], ...] = USUAL_PHASES  #: forward steps with how many of each
     assume: tuple[str, ...] = ()  #: assumptions of the device that are accepted
     kv_format: str = "bf16"
-    shortens: bool | None = None  #: contexts were not asked for: the model's longest will do; None: where the phases are the usual ones
+    shortens: bool | None = None  #: contexts were not asked for: the model's longest will do; None: those of the usual step
 
     @classmethod
     def parse(cls, words: Iterable[str], *, device: str | None, assume: Iterable[str] = (), kv_format: str = "bf16") -> Scenario:
@@ -71,11 +72,14 @@ class Scenario:
 
     def fitted(self, shape: ModelShape | None) -> Scenario:
         """The same on a model: contexts that were not asked for are no longer than it allows; those that were are left as they are."""
-        shortens = self.phases == USUAL_PHASES if self.shortens is None else self.shortens
-        if shape is None or not shortens:
+        if shape is None or self.shortens is False:
             return self
-        phases = tuple((replace(phase, context=min(phase.context, shape.max_context)), times) for phase, times in self.phases)
+        phases = tuple((self._shortened(phase, shape.max_context), times) for phase, times in self.phases)
         return replace(self, phases=phases, shortens=False)
+
+    def _shortened(self, phase: Phase, longest: int) -> Phase:
+        was_not_asked_for = self.shortens or phase == USUAL_STEP
+        return replace(phase, context=min(phase.context, longest)) if was_not_asked_for else phase
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -147,16 +151,22 @@ class Budget:
 
 
 def budget_names(budgets: Sequence[Budget]) -> list[str]:
-    """What each of several is called: its text; where others have the same, with how its bits are counted or where it is spent."""
+    """What each of several is called: its text; where others have the same, with how its bits are counted or where it is spent.
+
+    And numbered, where even that is the same.
+    """
     texts = [one.text for one in budgets]
-    return [one.text if texts.count(one.text) == 1 else f"{one.text} ({_reading(one)})" for one in budgets]
+    names = [one.text if texts.count(one.text) == 1 else f"{one.text} ({_reading(one)})" for one in budgets]
+    return [name if names.count(name) == 1 else f"{name}, {names[: i + 1].count(name)}" for i, name in enumerate(names)]
 
 
 def _reading(budget: Budget) -> str:
     if budget.kind == "bits":
         return f"scales {budget.bits_scales}, weighted {budget.bits_weighting}"
-    place = [f"on {budget.scenario.device}"] if budget.scenario.device else []
-    return ", ".join([*place, *(f"{times:g} x {phase}" for phase, times in budget.scenario.phases)])
+    where = budget.scenario
+    place = [f"on {where.device}"] if where.device else []
+    steps = [f"{times:g} x {phase}" for phase, times in where.phases]
+    return ", ".join([*place, *steps, f"KV cache {where.kv_format}", *where.assume])
 
 
 def described(budgets: Sequence[Budget]) -> dict[str, Any]:
@@ -255,7 +265,9 @@ def constraint(budget: Budget, space: DecisionSpace, shape: ModelShape | None) -
             assume=scenario.assume,
             searched=space.layers,
         )
-        weights = dict(phases) if metric != "weight_bytes" else {phases[0][0]: 1.0}
+        weights = {phases[0][0]: 1.0} if metric == "weight_bytes" else {}
+        for phase, times in phases if metric != "weight_bytes" else ():
+            weights[phase] = weights.get(phase, 0.0) + times  # a step that is named twice adds up
         rows, fixed = table.scenario(metric, weights)
         by_name = dict(zip(table.groups, rows, strict=True))
         costs = np.array([by_name[decision.name] for decision in space.decisions], np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -83,13 +83,10 @@ class Calibration:
     def losses_of(self, index: torch.Tensor, made_of: Sequence[Parts]) -> list[torch.Tensor]:
         """(len(index),) for each of several losses, all from one forward pass; with their graph."""
         logits, tokens = self._predicted(index)
-        return [self._losses(logits, tokens, index, parts) for parts in made_of]
-
-    def _losses(self, logits: torch.Tensor, tokens: torch.Tensor, index: torch.Tensor, parts: Parts) -> torch.Tensor:
-        if parts == (0.0, 1.0):
-            return _next_token(functional.log_softmax(logits, -1), tokens)
-        apply: Any = _SharedLoss.apply
-        return cast("torch.Tensor", apply(logits, self._expected(index), tokens, parts))
+        if list(made_of) == [(0.0, 1.0)]:
+            return [_next_token(functional.log_softmax(logits, -1), tokens)]
+        apply: Any = _SharedLosses.apply
+        return list(apply(logits, self._expected(index), tokens, tuple(made_of)))
 
     def measured(self, index: torch.Tensor) -> torch.Tensor:
         """(len(index), columns) window by window the loss, and KL alone; without their graph. Loss "ce" has no KL: it is the loss again."""
@@ -138,27 +135,39 @@ def _weighed(kl: torch.Tensor, logs: torch.Tensor, tokens: torch.Tensor, parts: 
     return parts.kl * kl + parts.next_token * _next_token(logs, tokens) if parts.next_token else parts.kl * kl
 
 
-class _SharedLoss(torch.autograd.Function):
-    """(windows,) mean over tokens of parts.kl KL(float || model) + parts.next_token cross-entropy, with its gradient in closed form.
+class _SharedLosses(torch.autograd.Function):
+    """(windows,) mean over tokens of parts.kl KL(float || model) + parts.next_token cross-entropy, of each of several parts.
 
-    The gradient at the logits is the model's probabilities less KL's target, or less the tokens, by their parts. Nothing of the
-    vocabulary's size is kept but the log-probabilities that cross-entropy keeps, too.
+    With its gradient in closed form: at the logits it is the model's probabilities less KL's target, or less the tokens, by their parts.
+    Nothing of the vocabulary's size is kept but the log-probabilities that cross-entropy keeps, too.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, expected: list[Window], tokens: torch.Tensor, parts: Parts) -> torch.Tensor:
+    def forward(
+        ctx: Any, logits: torch.Tensor, expected: list[Window], tokens: torch.Tensor, made_of: tuple[Parts, ...]
+    ) -> tuple[torch.Tensor, ...]:
         logs = functional.log_softmax(logits, -1)
         ctx.save_for_backward(logs, tokens)
-        ctx.expected, ctx.parts = expected, parts
-        return _weighed(_divergences(logs, expected), logs, tokens, parts)
+        ctx.expected, ctx.made_of = expected, made_of
+        ctx.set_materialize_grads(False)
+        kl = _divergences(logs, expected)
+        return tuple(_weighed(kl, logs, tokens, parts) for parts in made_of)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         logs, tokens = ctx.saved_tensors
-        parts = ctx.parts
-        gradient = logs.exp().mul_(parts.kl + parts.next_token)
-        for window, own, expected in zip(gradient, logs, ctx.expected, strict=True):
-            window.sub_(target(own, expected), alpha=parts.kl)
-        gradient.scatter_add_(-1, tokens, torch.full_like(tokens, -parts.next_token, dtype=gradient.dtype))
-        return gradient.mul_(grads[0][:, None, None] / logs.shape[1]), None, None, None
+        total: torch.Tensor | None = None
+        for grad, parts in zip(grads, ctx.made_of, strict=True):
+            if grad is not None:
+                own = _gradient(logs, ctx.expected, tokens, parts).mul_(grad[:, None, None] / logs.shape[1])
+                total = own if total is None else total.add_(own)
+        return total, None, None, None
+
+
+def _gradient(logs: torch.Tensor, expected: list[Window], tokens: torch.Tensor, parts: Parts) -> torch.Tensor:
+    """(windows, places, vocabulary) at the logits, of each place's loss."""
+    gradient = logs.exp().mul_(parts.kl + parts.next_token)
+    for window, own, float_ in zip(gradient, logs, expected, strict=True):
+        window.sub_(target(own, float_), alpha=parts.kl)
+    return gradient.scatter_add_(-1, tokens, torch.full_like(tokens, -parts.next_token, dtype=gradient.dtype))

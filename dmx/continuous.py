@@ -13,7 +13,8 @@ from itertools import pairwise
 import torch
 
 from dmx.errors import DmxError
-from mxsim.formats import FORMATS
+from mxsim.formats import FORMATS, BlockFormat
+from mxsim.storage_formats import WIDE
 
 BLOCK = 32
 POLICY = "ocp"  #: whose scales and rounding slide
@@ -33,11 +34,16 @@ def field_widths(formats: Sequence[str], policy: str = POLICY) -> list[tuple[int
         )
     found = []
     for name in formats:
-        element = FORMATS[name].element
-        if element.is_fixed_point or FORMATS[name].tensor_scale or FORMATS[name].block_size != BLOCK or element.name == "e5m2":
+        if name == WIDE or not _is_on_the_path(FORMATS[name]):
             raise DmxError(f"sliding bits do not pass through {name}: take MXFP4, MXFP6 or mxfp8_e4m3, or relaxation mix")
+        element = FORMATS[name].element
         found.append((element.ebits, element.mbits))
     return found
+
+
+def _is_on_the_path(format: BlockFormat) -> bool:
+    element = format.element
+    return not (element.is_fixed_point or format.tensor_scale or element.name == "e5m2") and format.block_size == BLOCK
 
 
 def sliding(x: torch.Tensor, e: float, m: float, *, floored: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

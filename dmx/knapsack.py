@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array, vstack
 
-from dmx.budget import Constraint
+from dmx.budget import Constraint, budget_names
 from dmx.errors import DmxError
 from dmx.quiet import quiet_c_library
 
@@ -55,7 +55,7 @@ def check_together(constraints: Sequence[Constraint]) -> None:
 
 
 def _texts(constraints: Sequence[Constraint]) -> str:
-    return " and ".join(one.budget.text for one in constraints)
+    return " and ".join(budget_names([one.budget for one in constraints]))
 
 
 def _cheapest(constraints: Sequence[Constraint]) -> list[npt.NDArray[np.int64] | None]:

@@ -27,7 +27,7 @@ def score_harness_tasks(
 ) -> dict[str, TaskScore]:
     """Score a live module by the harness's own code.
 
-    Args: names: its task names, or .yaml files of tasks.
+    Args: names: of its tasks or groups of tasks, or .yaml files of either.
     Returns: name as given -> score; chance is of guessing among the choices of each question, where they are known.
     Raises: DmxError where the harness is not installed, a task is unknown or cannot be loaded, or has no accuracy.
     """

@@ -45,9 +45,9 @@ def degree_gradients(
     for i, (loss, parts) in enumerate(zip(losses, made_of, strict=True)):
         value = float(loss.detach())
         calibration.need_finite(value, index)
-        (gradient,) = torch.autograd.grad(loss, model.degrees, retain_graph=i + 1 < len(losses), allow_unused=True)
-        if gradient is None:
+        if not loss.requires_grad:
             raise DmxError("the loss does not depend on any searched linear: the module does not call them in its forward pass")
+        (gradient,) = torch.autograd.grad(loss, model.degrees, retain_graph=i + 1 < len(losses))
         if not bool(torch.isfinite(gradient).all()):
             layers = [name for name, own in zip(model.names, gradient, strict=True) if not bool(torch.isfinite(own).all())]
             where = where_gradient_not_finite(calibration.model.module, partial(_loss_again, calibration, index, parts))

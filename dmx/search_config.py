@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dmx.calibration import LOSSES
+from dmx.continuous import field_widths
 from dmx.errors import DmxError
 from mxsim.errors import unknown_name
 from mxsim.policies import POLICIES
@@ -68,6 +69,8 @@ class SearchConfig:
             if getattr(self, name) not in allowed:
                 raise unknown_name(name, getattr(self, name), allowed)
         POLICIES[self.policy]
+        if self.relaxation != "mix":
+            field_widths(self.formats, self.policy)
         for name in ("steps", "batch_windows", "tokens"):
             if getattr(self, name) < 1:
                 raise DmxError(f"{name} is {getattr(self, name)}: pass a whole number of at least 1")

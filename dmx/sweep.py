@@ -21,7 +21,7 @@ from dmx.files import made_folder
 from dmx.models import load_model
 from dmx.records import DONE, Run, code_sha256, is_done, read_record, record_path, write_record
 from dmx.running import SEARCHES, default_settings, report_tokens, search_tokens
-from dmx.search_config import SearchConfig, check_seed
+from dmx.search_config import check_seed, preset
 from dmx.task_files import read_task
 from dmx.tasks import task_sources
 from mxsim.errors import unknown_name
@@ -69,7 +69,9 @@ class Sweep:
         for setting in self.search:
             if setting in OWN_SETTINGS:
                 raise DmxError(f"{setting} is a setting of the whole sweep: leave it out of those of the searches (--set)")
-        SearchConfig().with_settings({**self.search, "tokens": self.tokens, "context": self.context, "policy": self.policy})
+        asked = {**self.search, "tokens": self.tokens, "context": self.context, "policy": self.policy, "formats": self.formats}
+        for name in {"default", *(SEARCHES[method] for method in self.methods if method in SEARCHES)}:
+            preset(name).with_settings(asked)
         for seed in self.seeds:
             check_seed(seed)
         if self.task_limit is not None and self.task_limit < 1:

@@ -71,7 +71,7 @@ def score_tasks(
     Args:
         module: a causal language model of transformers, on any device. tokenizer: its own.
         names: embedded tasks (dmx.reference.NAMES, or "reference" for all of them); .jsonl files, .zip files of them, or folders of both;
-            or tasks of lm-evaluation-harness, by name or as a .yaml file.
+            or tasks of lm-evaluation-harness and groups of them, by name or as a .yaml file.
         limit: only the first so many questions of each task.
         batch_tokens: tokens in one forward pass.
     Returns: name -> score, in the order asked for; a file goes by its name without suffix.

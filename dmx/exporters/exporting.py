@@ -127,7 +127,8 @@ def _layers(loaded: LoadedModel, assignment: Assignment, target: str) -> dict[st
         except MxsimError as error:
             refused.append(f"{layer.name}: {error}")
     if refused:
-        raise DmxError(_listed(f"{target} cannot hold this assignment; export to mxsim, or search with other formats", refused))
+        elsewhere = "" if target == "mxsim" else "export to mxsim, or "
+        raise DmxError(_listed(f"{target} cannot hold this assignment; {elsewhere}search with other formats", refused))
     return layers
 
 

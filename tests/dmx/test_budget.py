@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 import mxsim
 from dmx import search
 from dmx.allocators import allocate
-from dmx.budget import Budget, Scenario, achieved, constraint, constraints
+from dmx.budget import Budget, Scenario, achieved, budget_names, constraint, constraints
 from dmx.cli.allocation_table import assignment_table
 from dmx.decisions import decision_space, element_bits, scaled_bits
 from dmx.errors import DmxError
@@ -93,6 +93,22 @@ def test_a_context_that_was_not_asked_for_is_the_models_longest(llama: LoadedMod
     assert scenario_of(free.to_json()).fitted(llama.shape) == free.fitted(llama.shape)
 
 
+def test_the_usual_step_is_shortened_wherever_it_stands(llama: LoadedModel) -> None:
+    assert llama.shape is not None
+    place = Scenario(device="b200", phases=((Phase(kind="prefill", context=16), 1.0), (Phase(), 8.0)))
+    assert [(phase.context, times) for phase, times in place.fitted(llama.shape).phases] == [(16, 1.0), (llama.shape.max_context, 8.0)]
+
+
+def test_a_step_that_is_named_twice_adds_up(llama: LoadedModel) -> None:
+    twice, once = (Scenario.parse(steps, device="b200") for steps in (["decode:1:16", "decode:1:16*3"], ["decode:1:16*4"]))
+    space = decision_space(llama, FORMATS)
+    choice = some_choice(space)
+    ours, theirs = (constraint(Budget.parse("latency=1", place), space, llama.shape) for place in (twice, once))
+    assert ours.spent(choice) == pytest.approx(theirs.spent(choice), rel=1e-12)
+    told = achieved(Assignment(layers=space.layer_pairs(choice)), llama.shape, twice)["latency_s"]
+    assert ours.spent(choice) == pytest.approx(told, rel=1e-12)
+
+
 def test_a_context_that_was_asked_for_is_left_as_it_is(llama: LoadedModel) -> None:
     for place in (Scenario.parse(["decode:1:1024"], device="b200"), Scenario.of_step("decode", 1, 1024, device="b200")):
         assert place.fitted(llama.shape) is place
@@ -105,10 +121,11 @@ def test_budgets_that_read_alike_are_told_apart(llama: LoadedModel) -> None:
     energies = [Budget.parse("energy=9x", place) for place in places]
     bits = [Budget.parse("bits=9", bits_scales=scales) for scales in ("in", "out")]
     found = allocate(llama, "uniform", [*energies, *bits, "bytes=2x"], formats=("mxfp8_e4m3",))
-    step = "1 x decode(batch=1, context=16)"
+    step = "1 x decode(batch=1, context=16), KV cache bf16"
+    on_b200 = f"energy=9x (on b200, {step}, b200-fp4-half-fp8)"
     expected = [
-        f"energy=9x (on vmxdotp_12nm, {step})",
-        f"energy=9x (on b200, {step})",
+        f"energy=9x (on vmxdotp_12nm, {step}, {', '.join(ASSUMED)})",
+        on_b200,
         "bits=9 (scales in, weighted plain)",
         "bits=9 (scales out, weighted plain)",
         "bytes=2x",
@@ -118,7 +135,8 @@ def test_budgets_that_read_alike_are_told_apart(llama: LoadedModel) -> None:
     assert [one["name"] for one in found.budget["all_of"]] == expected
     told = assignment_table(found)
     assert "spent of bits=9 (scales in, weighted plain)" in told
-    assert f"left of energy=9x (on b200, {step})" in told
+    assert f"left of {on_b200}" in told
+    assert budget_names([energies[1]] * 2) == [f"{on_b200}, 1", f"{on_b200}, 2"]
 
 
 def test_phases_add_up(llama: LoadedModel) -> None:

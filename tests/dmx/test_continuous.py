@@ -102,7 +102,7 @@ def test_a_ladder_of_three_goes_through_its_middle() -> None:
     assert set(passes.unique().tolist()) <= {0.0, 1.0}
 
 
-@pytest.mark.parametrize("name", ["mxint8", "nvfp4", "mxfp8_e5m2"])
+@pytest.mark.parametrize("name", ["mxint8", "nvfp4", "mxfp8_e5m2", "bf16"])
 def test_formats_off_the_path_are_refused(name: str) -> None:
-    with pytest.raises(DmxError, match="relaxation mix"):
+    with pytest.raises(DmxError, match=f"do not pass through {name}.*relaxation mix"):
         field_widths(["mxfp4_e2m1", name])

@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 from dmx.allocators import allocate  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
 from dmx.evaluation import evaluate, logits_of  # noqa: E402
+from dmx.exporters import export  # noqa: E402
 from dmx.models import LoadedModel, content_hash, searched_linears  # noqa: E402
 from dmx.quantised_linear import apply, read_assignment  # noqa: E402
 from dmx.quantisers import fake_quantize  # noqa: E402
@@ -40,7 +41,7 @@ def test_undo_restores_every_bit(which: str, request: pytest.FixtureRequest) -> 
     applied.undo()
 
 
-def test_a_live_module_keeps_its_mode_and_its_gradients() -> None:
+def test_a_live_module_keeps_its_mode_and_its_gradients(tmp_path: Path) -> None:
     """Whatever part was in training or frozen; given back after errors, too."""
     module = random_model("llama")
     module.train()
@@ -70,6 +71,8 @@ def test_a_live_module_keeps_its_mode_and_its_gradients() -> None:
     evaluate(module, assignment, text=text)
     assert as_before()
     allocate(model=module, method="uniform", budget="bits=8")
+    assert as_before()
+    export(module, assignment, "mxsim", tmp_path / "exported")
     assert as_before()
     search(module, "bits=5", text=text, steps=1, refine=0)
     assert as_before()

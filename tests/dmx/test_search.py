@@ -31,7 +31,7 @@ from dmx.search_state import NOTES, SearchState
 from dmx.searching import search, search_text
 from dmx.secants import Secants
 from mxsim.errors import MxsimError
-from tests.dmx.small_models import with_nan_gradient, with_nan_weight
+from tests.dmx.small_models import random_model, with_nan_gradient, with_nan_weight
 
 if TYPE_CHECKING:
     from dmx.models import LoadedModel
@@ -106,6 +106,27 @@ def test_where_the_top_fits_less_is_taken_only_if_it_measures_better(
     assert search(llama, "bits=7", text=text, formats=LADDER, **QUICK).search["repair"] == "knapsack over early and late gradients"
     monkeypatch.setattr("dmx.searching.Measure.race", lambda *_: (True, 1.0))
     assert search(llama, "bits=8.25", text=text, formats=LADDER, **QUICK).search["repair"] != TOP
+
+
+def test_a_ladder_can_end_at_bf16(llama: LoadedModel, text: TokenText) -> None:
+    found = search(llama, "bits=11", text=text, formats=("mxfp4_e2m1", "bf16"), loss="kl", **QUICK)
+    assert {pair.weight for pair in found.layers.values()} | {pair.activation for pair in found.layers.values()} == {"mxfp4_e2m1", "bf16"}
+    assert 10 < found.achieved["bits"] <= 11
+
+
+@pytest.mark.parametrize("relaxation", ["monotone", "floored"])
+def test_sliding_bits_under_another_policy_are_refused_before_anything_runs(relaxation: str) -> None:
+    with pytest.raises(DmxError, match="bits slide by policy ocp alone"):
+        SearchConfig(policy="modelopt", relaxation=relaxation)
+    with pytest.raises(DmxError, match="do not pass through mxint8"):
+        SearchConfig(formats=("mxfp4_e2m1", "mxint8"), relaxation=relaxation)
+
+
+def test_linears_that_the_module_does_not_call_are_refused(text: TokenText) -> None:
+    module = random_model("llama")
+    module.model.spare = torch.nn.Linear(32, 32)
+    with pytest.raises(DmxError, match="the loss does not depend on any searched linear"):
+        search(module, "bits=5", text=text, only=["*spare"], **QUICK)
 
 
 def test_one_format_needs_no_search(llama: LoadedModel, text: TokenText) -> None:
@@ -382,9 +403,10 @@ def test_a_setting_takes_what_its_type_holds() -> None:
 
 
 def test_a_preset_is_known_by_its_method_not_by_its_name() -> None:
-    run = {"formats": LADDER, "policy": "torchao", "tie": True, "apart": True, "steps": 3, "tokens": 64, "context": 8, "seed": 7}
+    run = {"formats": LADDER, "tie": True, "apart": True, "steps": 3, "tokens": 64, "context": 8, "seed": 7}
     for name, preset in PRESETS.items():
-        assert preset_of(preset) == preset_of(preset.with_settings(run)) == name
+        policy = "torchao" if preset.relaxation == "mix" else "ocp"
+        assert preset_of(preset) == preset_of(preset.with_settings({**run, "policy": policy})) == name
         assert preset_of(preset.with_settings({"learning_rate": 0.3, "refine": 5})) == name
     assert preset_of(SearchConfig(loss="ce")) is None
     assert preset_of(PRESETS["paper"].with_settings({"relaxation": "mix"})) is None

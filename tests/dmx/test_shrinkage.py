@@ -15,7 +15,7 @@ import torch
 from dmx.calibration import Calibration
 from dmx.decisions import decision_space
 from dmx.relax import RelaxedModel
-from dmx.scores import decision_sums, degree_gradient
+from dmx.scores import decision_sums, degree_gradient, degree_gradients
 from dmx.searching import search
 from dmx.shrinkage import BEYOND_KL, GROUPS, KL, LEAST_GROUPS, next_token_share, share_beyond_chance
 from dmx.text import TokenText
@@ -147,6 +147,19 @@ def test_gradients_of_kl_and_of_what_is_beyond_it_are_compared(
     assert beyond.shape == (GROUPS, *kl.shape)
     assert torch.allclose(kl, gradients[0], rtol=1e-3, atol=1e-6)
     assert torch.allclose(beyond.mean(0), gradients[1] - gradients[0], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("relaxation", ["mix", "monotone", "floored"])
+def test_gradients_from_one_forward_pass_have_the_bits_of_each_by_itself(llama: LoadedModel, text: TokenText, relaxation: str) -> None:
+    index, calibration = torch.arange(3), Calibration(llama, text, "shrunk")
+    with RelaxedModel(llama.linears, FORMATS, relaxation=relaxation) as relaxed:
+        degrees = torch.linspace(0.1, 0.9, relaxed.degrees.numel()).reshape(relaxed.degrees.shape)
+        together = degree_gradients(relaxed, calibration, degrees, index, [BEYOND_KL, KL, BEYOND_KL])
+        for parts, (gradient, loss) in zip([BEYOND_KL, KL, BEYOND_KL], together, strict=True):
+            calibration.parts = parts
+            alone, own = degree_gradient(relaxed, calibration, degrees, index)
+            assert torch.equal(gradient, alone)
+            assert loss == own
 
 
 def test_the_loss_is_kl_and_a_share_of_the_rest(llama: LoadedModel, text: TokenText) -> None:

@@ -182,6 +182,8 @@ def test_bad_sweeps_are_refused_before_anything_runs(llama_folder: Path, text_fi
         ({"scenario": Scenario(device="b200", phases=((Phase(kind="decode", context=99999), 1.0),))}, "99999"),
         ({"scenario": Scenario(device="b200", assume=("foo",))}, "foo"),
         ({"policy": "nosuch"}, "nosuch"),
+        ({"methods": ("dmx_paper",), "policy": "modelopt"}, "bits slide by policy ocp alone"),
+        ({"methods": ("dmx_paper",), "formats": ("mxfp4_e2m1", "mxint8")}, "do not pass through mxint8"),
     ]
     for changed, message in bad:
         with pytest.raises((DmxError, MxsimError), match=message):
