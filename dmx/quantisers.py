@@ -49,7 +49,10 @@ def fake_quantize(x: torch.Tensor, format: str, policy: str = "ocp") -> torch.Te
 
 def share_threads(elements: int) -> None:
     """Let the kernels called next use as many threads as torch does, or one where there is little to do."""
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS) if elements >= SHARED_WORK else 1)
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS) if elements >= SHARED_WORK else 1)
+    if torch.get_num_threads() != threads:  # numba's threads, when they first start, take OpenMP's number for all of the process
+        torch.set_num_threads(threads)
 
 
 def as_numpy(x: torch.Tensor) -> npt.NDArray[Any]:

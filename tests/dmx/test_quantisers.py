@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -73,6 +77,22 @@ def test_cuda_gives_the_same_bits(format: str) -> None:
     for shape in SHAPES:
         x = values(shape, torch.float32)
         np.testing.assert_array_equal(bits(fake_quantize(x.cuda(), format).cpu()), bits(fake_quantize(x, format)))
+
+
+def test_torch_keeps_its_number_of_threads() -> None:
+    """In a process of its own: numba starts its threads once."""
+    code = "; ".join(
+        [
+            "import torch",
+            "from dmx.quantisers import fake_quantize",
+            "torch.set_num_threads(1)",
+            "fake_quantize(torch.randn(1024, 1024), 'mxfp4_e2m1')",
+            "print(torch.get_num_threads())",
+        ]
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "1"
 
 
 def test_the_wide_type_changes_nothing() -> None:
