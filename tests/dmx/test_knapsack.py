@@ -22,7 +22,7 @@ from dmx.models import load_model
 
 
 def limited(costs: Any, limit: float, fixed: float = 0.0, kind: str = "bits") -> Constraint:
-    budget: Any = SimpleNamespace(text=f"{kind}={limit:g}", kind=kind, is_share=False)
+    budget: Any = SimpleNamespace(text=f"{kind}={limit:g}", kind=kind, is_share=False, bits_scales="out", bits_weighting="plain")
     return Constraint(budget=budget, costs=np.array(costs, np.float64), fixed=fixed, limit=limit, wide=16.0)
 
 
