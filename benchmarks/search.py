@@ -100,20 +100,20 @@ def graph_operand(x: torch.Tensor, degree: torch.Tensor) -> torch.Tensor:
     return (scale * torch.minimum(torch.maximum(rounded, -largest), largest)).flatten(-2)
 
 
-def stepper(name: str, windows: int, kind: str) -> Callable[[], object]:
-    """One forward and backward step of a kind."""
-    model = shaped(name)
+def stepper(model: LoadedModel, windows: int, kind: str, context: int = CONTEXT) -> Callable[[], object]:
+    """One forward and backward step of a kind, where the model lies."""
     linears = {layer: linear for layer, linear in model.linears.items() if linear.in_features % 32 == 0}
+    device = next(model.module.parameters()).device
     vocabulary = int(model.module.config.vocab_size)  # type: ignore[union-attr, arg-type]
-    ids = torch.randint(0, vocabulary, (windows, CONTEXT), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(0, vocabulary, (windows, context), generator=torch.Generator().manual_seed(1)).to(device)
 
     def loss() -> torch.Tensor:
         logits = model.module(input_ids=ids, use_cache=False).logits[:, :-1].float()
         return functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
 
     if kind in LADDERS:
-        return searching(model, ids, LADDERS[kind])
-    degrees = [torch.full((2,), 0.4, requires_grad=True) for _ in linears]
+        return searching(model, ids.cpu(), LADDERS[kind])
+    degrees = [torch.full((2,), 0.4, device=device, requires_grad=True) for _ in linears]
     for i, linear in enumerate(linears.values()):
         linear.weight.requires_grad_(kind == "fixed")
         linear.forward = _forward(linear, kind, FORMATS[i % 2], degrees[i])  # type: ignore[method-assign]
@@ -155,7 +155,7 @@ def measure_peak(name: str, windows: int, kind: str) -> float:
     """MiB that model, formats' copies and steps hold at their highest, beyond the libraries: Linux's own count of the resident set."""
     load_model(None)
     highest = MebibytesHeld()
-    step = stepper(name, windows, kind)
+    step = stepper(shaped(name), windows, kind)
     for _ in range(3):
         step()
     return highest()
@@ -170,7 +170,7 @@ def kept_mebibytes(name: str) -> float:
 def main() -> None:
     rows = []
     for name, windows, rounds in CASES:
-        taken = turns({kind: stepper(name, windows, kind) for kind in KINDS}, rounds)
+        taken = turns({kind: stepper(shaped(name), windows, kind) for kind in KINDS}, rounds)
         peaks = {kind: peak_mebibytes(name, windows, kind) for kind in KINDS}
         fixed = taken["fixed"]
         rows.append(

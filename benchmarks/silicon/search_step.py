@@ -1,0 +1,105 @@
+"""A search step on models of real shape, random weights: time and peak GPU memory against fixed fake quantisation.
+
+`python -m benchmarks.silicon.search_step FOLDER` is benchmarks.search on a GPU: the same kinds of step, by CUDA events and by the
+allocator's own count of its peak. Prints a table and writes FOLDER/search_step.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.search import KINDS, stepper
+from dmx.models import LoadedModel, load_model
+from mxsim.files import renamed_when_whole
+
+#: Hidden, intermediate, layers, heads, heads of keys, dimension of a head, vocabulary.
+SHAPES = {
+    "SmolLM2-135M": ("llama", 576, 1536, 30, 9, 3, 64, 49152),
+    "Qwen3-0.6B": ("qwen3", 1024, 3072, 28, 16, 8, 128, 151936),
+    "Llama-3.2-1B": ("llama", 2048, 8192, 16, 32, 8, 64, 128256),
+}
+WINDOWS, CONTEXTS, ROUNDS = 8, (256, 1024), 11
+
+
+def shaped(name: str, device: str) -> LoadedModel:
+    """bfloat16, embeddings tied."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kind, hidden, intermediate, layers, heads, kv_heads, head_dim, vocabulary = SHAPES[name]
+    config = AutoConfig.for_model(
+        kind,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=vocabulary,
+        max_position_embeddings=max(CONTEXTS),
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        return load_model(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).to(device))
+
+
+def measured(name: str, context: int, kind: str, device: str) -> dict[str, Any]:
+    """Milliseconds of each of ROUNDS steps, and MiB at the highest."""
+    try:
+        step = stepper(shaped(name, device), WINDOWS, kind, context)
+        for _ in range(2):
+            step()
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        taken = []
+        for _ in range(ROUNDS):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            step()
+            end.record()
+            torch.cuda.synchronize()
+            taken.append(start.elapsed_time(end))
+        return {"ms": taken, "mib": torch.cuda.max_memory_allocated() / 2**20}
+    except torch.cuda.OutOfMemoryError as error:
+        return {"error": str(error).splitlines()[0]}
+    finally:
+        step = None  # type: ignore[assignment]
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    rows: list[dict[str, Any]] = []
+    for name in SHAPES:
+        for context in CONTEXTS:
+            for kind in KINDS:
+                rows.append({"model": name, "windows": WINDOWS, "context": context, "kind": kind, **measured(name, context, kind, "cuda")})
+                fixed = next(row for row in rows if (row["model"], row["context"], row["kind"]) == (name, context, "fixed"))
+                now = rows[-1]
+                if "ms" in now and "ms" in fixed:
+                    ms, base = statistics.median(now["ms"]), statistics.median(fixed["ms"])
+                    print(
+                        name,
+                        context,
+                        kind,
+                        f"{ms:.1f} ms {ms / base:.2f}x, {now['mib']:.0f} MiB {now['mib'] / fixed['mib']:.2f}x",
+                        flush=True,
+                    )
+                else:
+                    print(name, context, kind, now.get("error"), flush=True)
+    with renamed_when_whole(folder / "search_step.json") as part:
+        part.write_text(json.dumps({"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The experiments for a GPU, with mxsim's own models in its place: operands are the same everywhere, and what differs is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mxsim
+from benchmarks.silicon import capture, compare
+from benchmarks.silicon.capture import LAUNCHES, digest, key
+from benchmarks.silicon.device import FORMATS, INSTRUCTIONS, paths
+from benchmarks.silicon.operands import CASES, ELEMENTS, tiles_of
+
+SMALL = tuple(replace(launch, tiles=len(CASES)) for launch in LAUNCHES)
+
+
+class Modelled:
+    """In the place of device.TensorCores. wrong: (path, launch's steps) whose first output has one bit turned."""
+
+    wrong: tuple[Any, ...] = ()
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def disassembly(self) -> str:
+        return ""
+
+    def products(self, path: Any, tiles: Any, steps: int, *, with_c: bool) -> Any:
+        d = compare.modelled(path, tiles, with_c=with_c)
+        if (path, steps) == self.wrong:
+            d.reshape(-1).view(np.uint16)[0] ^= 1
+        return d
+
+
+@pytest.fixture
+def in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = {pair: number for pair, number in FORMATS.items() if pair in (("e4m3", "e5m2"), ("tf32", "tf32"))}
+    for module in (capture, compare):
+        monkeypatch.setattr(module, "LAUNCHES", SMALL)
+        monkeypatch.setattr(module, "FORMATS", one)
+        monkeypatch.setattr(module, "paths", lambda: [path for path in paths() if path[1:3] in one])
+    monkeypatch.setattr(capture, "TensorCores", Modelled)
+    monkeypatch.setattr(capture, "described", lambda: "none")
+
+
+def test_every_machine_makes_the_same_operands() -> None:
+    tiles = tiles_of("e4m3", "e5m2", len(CASES), 1, seed=1), tiles_of("tf32", "tf32", len(CASES), 4, seed=3)
+    assert [digest(t, with_c=True)[:16] for t in tiles] == ["149847466452bb31", "6f5126acda33597a"]
+
+
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_every_finite_case_is_finite(name: str) -> None:
+    element = ELEMENTS[name]
+    tiles = tiles_of(name, name, 4 * len(CASES), 1, seed=0)
+    plain = tiles.case > 0
+    assert np.isfinite(element.values(tiles.a[plain])).all()
+    assert np.isfinite(element.values(tiles.b[plain])).all()
+    assert np.isnan(element.values(tiles.a[~plain])).any()
+
+
+@pytest.mark.usefixtures("in_its_place")
+def test_what_differs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned = ("mma", "e4m3", "e5m2", "fp32")
+    monkeypatch.setattr(Modelled, "wrong", (turned, 4))
+    capture.capture(tmp_path)
+    for path in capture.paths():
+        for launch in SMALL:
+            found = compare.compared(tmp_path, path, launch)
+            assert found.dots == len(CASES) * 512
+            assert found.mismatches == (path == turned and launch.steps == 4), key(path, launch)
+            assert len(found.examples) == found.mismatches
+    compare.golden(tmp_path, tmp_path / "golden.npz")
+    with np.load(tmp_path / "golden.npz") as golden:
+        assert golden["e4m3/e5m2/c/wgmma/fp32"].shape == (1400,)
+        assert golden["tf32/tf32/chain/a"].shape == (200, 32)
+
+
+@pytest.mark.usefixtures("in_its_place")
+def test_operands_made_otherwise_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture.capture(tmp_path)
+    other = replace(SMALL[0], seed=9)
+    with pytest.raises(SystemExit, match="not those captured"):
+        compare.compared(tmp_path, capture.paths()[0], other)
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        (("wgmma", "e4m3", "e5m2", "fp32"), {"F": 14}),
+        (("wgmma", "e4m3", "e5m2", "fp32"), {"step": "rne_e8m13"}),
+        (("wgmma", "e5m2", "e5m2", "fp16"), {"chunk": 16}),
+        (("wgmma", "bf16", "bf16", "fp32"), {"F": 24}),
+        (("wgmma", "bf16", "bf16", "fp32"), {"align": "nearest"}),
+        (("mma", "e4m3", "e4m3", "fp32"), {"order": "ascending"}),
+        (("mma", "e4m3", "e4m3", "fp32"), {"F": 26}),
+    ],
+)
+def test_the_operands_tell_one_parameter_changed(path: Any, change: dict[str, Any]) -> None:
+    unit = mxsim.UNITS[INSTRUCTIONS[path[0]]]
+    changed = replace(unit, paths=(replace(unit.path_for(*path[1:]), **change),))
+    tiles = tiles_of(*path[1:3], len(CASES), 1, seed=1)
+    ours, theirs = (compare.modelled(path, tiles, with_c=True, unit=u).view(np.uint16) for u in (unit, changed))
+    assert (ours != theirs).sum() > 20
