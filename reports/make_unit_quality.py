@@ -22,7 +22,9 @@ def main() -> None:
     text = report_text(model, asked.text, part=asked.part, context=asked.window)
     text = text.first(max(1, TOKENS // text.windows.shape[1]))
     rows = []
-    for record in tqdm(found_by_dmx(asked.sweep, asked.budgets), desc="assignments", unit="assignment"):
+    records = found_by_dmx(asked.sweep, asked.budgets)
+    ladder = "/".join(records[0].specification["formats"])
+    for record in tqdm(records, desc="assignments", unit="assignment"):
         assignment = Assignment.from_json(record.assignment)
         cells = []
         for unit in UNITS:
@@ -34,7 +36,7 @@ def main() -> None:
         rows.append([record.specification["budget"]["text"], *cells])
         write_table(
             asked.output,
-            title=f"{model.name}: the found assignments through units",
+            title=f"{model.name}, {ladder}: the found assignments through units",
             about=f"{text.scored_tokens} tokens scored, the same in each column; each assigned linear's outputs are the unit's own bits. "
             "Differences are those of a linear's outputs from fake quantisation's in float32, as a share of their size.",
             head=["budget", "fake quantisation", *(cell for unit in UNITS for cell in (unit, "difference"))],

@@ -42,7 +42,7 @@ class LocalEngine:
 
 def _until_one_dies(runs: Sequence[Run], folder: Path, workers: int) -> Iterator[tuple[Run, dict[str, Any]]]:
     """All runs, or those that were done when a process died and took the others with it."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, processors() // workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_share_threads, initargs=(threads,)) as pool:
         waiting: dict[Future[dict[str, Any]], Run] = {pool.submit(_work, run.to_json(), str(folder)): run for run in runs}
@@ -51,6 +51,11 @@ def _until_one_dies(runs: Sequence[Run], folder: Path, workers: int) -> Iterator
                 run = waiting.pop(future)
                 if not isinstance(future.exception(), BrokenProcessPool):
                     yield run, future.result()
+
+
+def processors() -> int:
+    """How many this process may use: fewer than the machine has, in a container or under taskset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _share_threads(threads: int) -> None:

@@ -115,7 +115,8 @@ def _layers(loaded: LoadedModel, assignment: Assignment, target: str) -> dict[st
         if pair.weight in FORMATS:
             layers[name] = Layer(name=name, weight=pair.weight, activation=pair.activation, shape=(out, columns))
         else:
-            refused.append(f"{name}: weights in {pair.weight} under inputs in {pair.activation} (no block format)")
+            remedy = "give its weights a block format, or leave its inputs in bf16 too"
+            refused.append(f"{name}: weights in {pair.weight} under inputs in {pair.activation} ({remedy})")
     if layers:
         refused += TARGETS[target].refusals(layers, assignment.policy)
     if not layers and not refused:

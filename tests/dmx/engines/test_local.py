@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("transformers")
 
 from dmx.engines import engine
+from dmx.engines.local import processors
 from dmx.errors import DmxError
 from dmx.sweep import run_sweep
 from mxsim.errors import MxsimError
@@ -68,3 +69,11 @@ def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(DmxError, match=r"mxsim\[ray\]"):
         engine("ray")
+
+
+def test_processors_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3} if process == 0 else set(), raising=False)
+    assert processors() == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert processors() == 5
