@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mxsim
-from benchmarks.silicon import capture, compare
+from benchmarks.silicon import capture, compare, gemm
 from benchmarks.silicon.capture import LAUNCHES, digest, key
 from benchmarks.silicon.device import FORMATS, INSTRUCTIONS, paths
 from benchmarks.silicon.operands import CASES, ELEMENTS, tiles_of
@@ -105,3 +105,29 @@ def test_the_operands_tell_one_parameter_changed(path: Any, change: dict[str, An
     tiles = tiles_of(*path[1:3], len(CASES), 1, seed=1)
     ours, theirs = (compare.modelled(path, tiles, with_c=True, unit=u).view(np.uint16) for u in (unit, changed))
     assert (ours != theirs).sum() > 20
+
+
+def test_a_product_tells_how_it_was_promoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gemm, "SHAPES", [(16, 32, 576)])
+    kept: dict[str, Any] = {}
+    for product in gemm.products():
+        a, b = product.a[product.rows], product.b[product.columns]
+        kept[f"{product.name}/tensor fp32 fast"] = gemm.modelled("tensor fp32 fast", a, b)["chain"]
+        kept[f"{product.name}/row bf16 exact"] = gemm.modelled("row bf16 exact", a, b)["promoted 128"]
+    np.savez(tmp_path / "gemm.npz", **kept)
+    found = gemm.compared(tmp_path)
+    assert len(found) == 8
+    for name, differing in found.items():
+        right = "chain" if name.endswith("fast") else "promoted 128"
+        assert differing[right] == 0, name
+        assert name.endswith("exact") or min(count for model, count in differing.items() if model != right) > 0, (name, differing)
+    assert found["16x32x576/row bf16 exact"]["chain"] > 0
+
+
+def test_a_probe_survives_in_an_interval_of_its_own() -> None:
+    product = gemm.probe(1000)
+    one = gemm.modelled("tensor fp32 exact", product.a, product.b[:1])
+    place = np.arange(256) * 16 + 1
+    for every in gemm.PROMOTED:
+        assert np.array_equal(one[f"promoted {every}"][:, 0] > 256, place // every != 1000 // every)
+    assert (one["chain"] == 256).all()
