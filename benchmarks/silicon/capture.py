@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.silicon.device import FORMATS, TensorCores, paths
-from benchmarks.silicon.operands import Tiles, tiles_of
+from benchmarks.silicon.operands import Tiles, tiles_of, whole_numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ LAUNCHES = (
     Launch(name="chain", tiles=130, steps=4, with_c=True, seed=3),
 )
 
+STEPS = (1, 4)  #: instructions in a row that products.cu has kernels for
+
 
 def key(path: tuple[str, str, str, str], launch: Launch) -> str:
     return "/".join((*path, launch.name))
@@ -59,12 +61,24 @@ def described() -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def check_layouts(cores: TensorCores) -> int:
+    """Small whole numbers through every path, with a C: paths whose product is wrong, so that this program is, and not the hardware."""
+    wrong = 0
+    for path in paths():
+        for steps in STEPS:
+            tiles, expected = whole_numbers(*path[1:3], 8, steps)
+            got = cores.products(path, tiles, steps, with_c=True)
+            if not np.array_equal(got, expected):
+                wrong += 1
+                print(f"{' '.join(path)}, {steps} steps: {(got != expected).sum()} of {got.size} whole numbers are wrong", flush=True)
+    return wrong
+
+
 def capture(folder: Path) -> None:
-    """Writes outputs_*.npz (bits, by key), operands.json (their digests), products.sass and gpu.txt."""
+    """Writes outputs_*.npz (bits, by key), operands.json (their digests), and what can be told of GPU and code: gpu.txt, products.sass."""
     folder.mkdir(parents=True, exist_ok=True)
     cores = TensorCores(folder)
-    (folder / "products.sass").write_text(cores.disassembly())
-    (folder / "gpu.txt").write_text(described())
+    print(f"layouts: {check_layouts(cores)} wrong", flush=True)
     digests = {}
     for a, b in FORMATS:
         outputs: dict[str, npt.NDArray[Any]] = {}
@@ -77,8 +91,13 @@ def capture(folder: Path) -> None:
                     outputs[key(path, launch)] = d.view(np.uint32 if path[3] == "fp32" else np.uint16)
         for name in [name for name in outputs if name.startswith("mma/")]:  # mostly zeros where both instructions agree: little to keep
             outputs[name] ^= outputs[name.replace("mma/", "wgmma/", 1)]
-        np.savez_compressed(folder / f"outputs_{a}_{b}.npz", **outputs)
-    (folder / "operands.json").write_text(json.dumps(digests, indent=1) + "\n")
+        np.savez_compressed(folder / f"outputs_{a}_{b}.npz", **outputs)  # type: ignore[arg-type]
+        (folder / "operands.json").write_text(json.dumps(digests, indent=1) + "\n")
+    for name, told in (("gpu.txt", described), ("products.sass", cores.disassembly)):
+        try:
+            (folder / name).write_text(told())
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"{name} is left out: {error}")
 
 
 if __name__ == "__main__":

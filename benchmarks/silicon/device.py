@@ -46,10 +46,11 @@ class TensorCores:
 
     def __init__(self, folder: Path) -> None:
         """Raises: RuntimeError without a CUDA compiler; CalledProcessError where it fails."""
-        if shutil.which("nvcc") is None:
+        nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+        if nvcc is None:
             raise RuntimeError("no nvcc on the PATH: products.cu needs the CUDA toolkit, 12.4 or newer")
-        self.library = folder / "products.so"
-        command = ["nvcc", "-O2", "-std=c++17", "-gencode", TARGET, "-shared", "-Xcompiler", "-fPIC", "-o", str(self.library), str(SOURCE)]
+        self.library = folder.resolve() / "products.so"
+        command = [nvcc, "-O2", "-std=c++17", "-gencode", TARGET, "-shared", "-Xcompiler", "-fPIC", "-o", str(self.library), str(SOURCE)]
         subprocess.run(command, check=True)
         self._run = ctypes.CDLL(str(self.library)).run
         self._run.restype = ctypes.c_char_p

@@ -20,7 +20,7 @@ BLOCKS = 64
 
 
 def fake_quantize_kernel(x: torch.Tensor, format: BlockFormat) -> torch.Tensor:
-    """Quantise and dequantise along the last axis, floor scales, nearest even: bit for bit mxsim.fake_quantize's.
+    """Quantise and dequantise along the last axis, floor scales, nearest even: mxsim.fake_quantize's bits, but for those of NaN in 16 bits.
 
     Args: x: (..., K) float32, float16 or bfloat16 on a CUDA device, any strides.  format: one with E8M0 scales.
     Returns: x's shape, dtype and device, contiguous.

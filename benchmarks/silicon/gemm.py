@@ -9,6 +9,7 @@ added in separate accumulators.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,14 @@ PROMOTED = (32, 64, 128, 256, 512)  #: elements of K between two additions to th
 UNIT = mxsim.UNITS["nvidia_hopper_wgmma"]
 E4M3 = ml_dtypes.float8_e4m3fn
 #: What is asked of PyTorch. Scales are 1: of a tensor, or of rows and columns.
-FORMS = ("tensor fp32 fast", "tensor fp32 exact", "row bf16 fast", "row bf16 exact", "bf16 operands fp32")
+FORMS = (
+    *(
+        f"{scales} {out} {accumulation}"
+        for scales, out in (("tensor", "fp32"), ("row", "fp32"), ("row", "bf16"))
+        for accumulation in ("fast", "exact")
+    ),
+    "bf16 operands fp32",
+)
 
 Codes = npt.NDArray[Any]
 
@@ -44,6 +52,16 @@ class Product:
     rows: npt.NDArray[np.int64]
     columns: npt.NDArray[np.int64]
 
+    @property
+    def kept(self) -> tuple[Codes, Codes]:
+        """Operands of the outputs that are kept."""
+        return self.a[self.rows], self.b[self.columns]
+
+    @property
+    def digest(self) -> str:
+        """Of those, so that a comparison elsewhere knows that it made the same."""
+        return hashlib.sha256(b"".join(codes.tobytes() for codes in self.kept)).hexdigest()
+
 
 def products() -> Iterator[Product]:
     """Normal numbers, some of them subnormal, in every shape; and probes."""
@@ -53,15 +71,18 @@ def products() -> Iterator[Product]:
         yield Product(f"{m}x{n}x{k}", a, b, _spread(m), _spread(n))
     for at in (0, 1000, 2048):
         yield probe(at)
+        yield probe(at, taken_away=True)
 
 
-def probe(at: int) -> Product:
-    """256 in every row at one place and 2^-9 at a place of the row's own, times ones."""
+def probe(at: int, *, taken_away: bool = False) -> Product:
+    """256 in every row at one place and 2^-9 at a place of the row's own, times ones. Args: taken_away: and -256 at the end."""
     m, n, k = PROBED
     a = np.zeros((m, k), np.float32)
     a[np.arange(m), np.arange(m) * k // m + 1] = 2.0**-9
     a[:, at] = 256
-    return Product(f"probe {at}", a.astype(E4M3), np.ones((n, k), E4M3), np.arange(m), np.arange(2))
+    if taken_away:
+        a[:, -1] = -256
+    return Product(f"probe {at}{' taken away' if taken_away else ''}", a.astype(E4M3), np.ones((n, k), E4M3), np.arange(m), np.arange(2))
 
 
 def _spread(size: int) -> npt.NDArray[np.int64]:
@@ -76,7 +97,11 @@ def capture(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     outputs: dict[str, npt.NDArray[Any]] = {}
     kernels: dict[str, list[str]] = {}
+    digests: dict[str, str] = {}
+    with profile(activities=[ProfilerActivity.CUDA]):  # the first of them may miss what runs while it starts
+        torch.ones(16, device="cuda").sum().item()
     for product in products():
+        digests[product.name] = product.digest
         x, y = (torch.from_numpy(v.view(np.uint8)).cuda().view(torch.float8_e4m3fn) for v in (product.a, product.b))
         rows, columns = (torch.from_numpy(places).cuda() for places in (product.rows, product.columns))
         for form in FORMS:
@@ -84,13 +109,14 @@ def capture(folder: Path) -> None:
                 with profile(activities=[ProfilerActivity.CUDA]) as seen:
                     d = _asked(form, x, y)
                     torch.cuda.synchronize()
-            except RuntimeError as error:
-                kernels[f"{product.name}/{form}"] = [f"refused: {str(error).splitlines()[0]}"]
+            except Exception as error:  # what this PyTorch does not do is told, and the rest is done
+                kernels[f"{product.name}/{form}"] = [f"refused: {type(error).__name__}: {error}".splitlines()[0]]
                 continue
             outputs[f"{product.name}/{form}"] = d[rows][:, columns].float().cpu().numpy()
             kernels[f"{product.name}/{form}"] = [event.key for event in seen.key_averages()]
     np.savez_compressed(folder / "gemm.npz", **outputs)  # type: ignore[arg-type]
-    (folder / "gemm_kernels.json").write_text(json.dumps({"torch": torch.__version__, "kernels": kernels}, indent=1) + "\n")
+    told = {"torch": torch.__version__, "digests": digests, "kernels": kernels}
+    (folder / "gemm_kernels.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
 def _asked(form: str, x: Any, y: Any) -> Any:
@@ -109,9 +135,12 @@ def _asked(form: str, x: Any, y: Any) -> Any:
 def compared(folder: Path) -> dict[str, dict[str, int]]:
     """Outputs that differ from each model's, of every kept product and form."""
     found: dict[str, dict[str, int]] = {}
+    digests = json.loads((folder / "gemm_kernels.json").read_text())["digests"]
     with np.load(folder / "gemm.npz") as outputs:
         for product in products():
-            a, b = product.a[product.rows], product.b[product.columns]
+            if digests[product.name] != product.digest:
+                raise SystemExit(f"{product.name}: the operands made here are not those captured; compare where they were")
+            a, b = product.kept
             for form in FORMS:
                 if f"{product.name}/{form}" in outputs:
                     got = outputs[f"{product.name}/{form}"]
@@ -140,6 +169,7 @@ def main() -> None:
         capture(asked.folder)
         return
     kernels = json.loads((asked.folder / "gemm_kernels.json").read_text())["kernels"]
+    print(*(f"{name}: {told[0]}" for name, told in kernels.items() if told and told[0].startswith("refused")), sep="\n")
     for name, differing in compared(asked.folder).items():
         print(name, differing, *kernels[name])
 

@@ -34,9 +34,16 @@ class Element:
         """Elements of one instruction's K."""
         return BYTES // np.dtype(self.code).itemsize
 
+    @property
+    def highest(self) -> int:
+        """The greatest exponent field of a finite number."""
+        return (1 << self.ebits) - (1 if self.name == "e4m3" else 2)
+
     def codes(self, sign: Codes, exponent: Codes, significand: Codes) -> Codes:
-        """Codes of fields; exponents beyond the format's are drawn to its ends, the top one (NaN, Inf or the largest numbers) left out."""
-        field = np.clip(exponent, 0, (1 << self.ebits) - 2)
+        """Codes of fields; exponents beyond those of finite numbers are drawn to their ends."""
+        field = np.clip(exponent, 0, self.highest)
+        if self.name == "e4m3":  # its top exponent holds numbers, and NaN where the significand is all ones
+            significand = np.where((field == self.highest) & (significand == 7), 6, significand)
         bits = (sign.astype(np.uint64) << np.uint64(self.ebits + self.mbits)) | (field.astype(np.uint64) << np.uint64(self.mbits))
         return ((bits | significand.astype(np.uint64)) << np.uint64(self.padding)).astype(self.code)
 
@@ -120,14 +127,15 @@ def one_big(rng: np.random.Generator, a: Element, b: Element, tiles: int) -> tup
 
 
 def probes(rng: np.random.Generator, a: Element, b: Element, tiles: int) -> tuple[Codes, Codes]:
-    """Big, small and minus big at three places of zeros: what is lost tells which places are added together. All places in turn."""
+    """Big, small and minus big at three places of zeros: what is lost tells which places are added together."""
     places = np.array([(i, j, k) for i in range(a.k) for j in range(a.k) for k in range(a.k) if len({i, j, k}) == 3])
     places = places[(np.arange(tiles * ROWS) * max(len(places) // (tiles * ROWS), 1) + rng.integers(0, len(places))) % len(places)]
     places = places.reshape(tiles, ROWS, 3)
     left = np.zeros((tiles, ROWS, a.k), a.code)
-    top = a.bias + rng.integers(a.bias // 3, a.bias // 2 + 1, (tiles, ROWS, 1))
+    low, high = (6, 8) if a.name == "e4m3" else (a.bias // 3, a.bias // 2 + 1)  # E4M3 has 17 binades: big ones leave small ones room below
+    top = a.bias + rng.integers(low, high, (tiles, ROWS, 1))
     big = a.codes(np.zeros_like(top), top, np.zeros_like(top))
-    below = rng.integers(5, min(a.bias + a.bias // 2, 34) + 1, (tiles, ROWS, 1))
+    below = rng.integers(5, min(a.bias + high - 1, 34) + 1, (tiles, ROWS, 1))
     small = a.random(rng, below.shape, top - below)
     for place, codes in zip(np.split(places, 3, -1), (big, small, a.negated(big)), strict=True):
         np.put_along_axis(left, place, codes, -1)
@@ -137,7 +145,7 @@ def probes(rng: np.random.Generator, a: Element, b: Element, tiles: int) -> tupl
 
 
 def sparse(rng: np.random.Generator, a: Element, b: Element, tiles: int) -> tuple[Codes, Codes]:
-    """A few powers of two among zeros of both signs: ties with C, exact zeros."""
+    """A of a few powers of two among zeros of both signs: ties with C, exact zeros."""
     left, right = (e.random(rng, (tiles, n, e.k), rng.integers(0, 1 << e.ebits, (tiles, n, e.k))) for e, n in ((a, ROWS), (b, COLUMNS)))
     left &= a.code(~np.uint64((1 << (a.mbits + a.padding)) - 1) & np.uint64(a.code(-1 & (1 << 8 * a.code().itemsize) - 1)))
     keep = rng.random(left.shape) < 2.5 / a.k
@@ -147,8 +155,7 @@ def sparse(rng: np.random.Generator, a: Element, b: Element, tiles: int) -> tupl
 def subnormal(rng: np.random.Generator, a: Element, b: Element, tiles: int) -> tuple[Codes, Codes]:
     """A of the lowest two exponent fields; B subnormal, near one, or the largest."""
     left = a.random(rng, (tiles, ROWS, a.k), rng.integers(0, 2, (tiles, ROWS, a.k)))
-    highest = (1 << b.ebits) - 2
-    start = rng.choice(np.array([0, b.bias, highest - 1]), (tiles, COLUMNS, 1))
+    start = rng.choice(np.array([0, b.bias, b.highest - 1]), (tiles, COLUMNS, 1))
     return left, b.random(rng, (tiles, COLUMNS, b.k), start + rng.integers(0, 2, (tiles, COLUMNS, b.k)))
 
 
@@ -193,6 +200,15 @@ class Tiles:
     b: Codes  #: (tiles, COLUMNS, steps * K)
     c: npt.NDArray[np.float32]  #: (tiles, ROWS, COLUMNS)
     case: npt.NDArray[np.int64]  #: (tiles,) place in CASES
+
+
+def whole_numbers(a: str, b: str, tiles: int, steps: int) -> tuple[Tiles, npt.NDArray[np.int64]]:
+    """Tiles of small whole numbers, and A B + C of them: exact in every format and unit, whatever the order."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.integers(-2, 3, (tiles, n, steps * ELEMENTS[e].k)) for n, e in ((ROWS, a), (COLUMNS, b)))
+    c = rng.integers(-64, 65, (tiles, ROWS, COLUMNS))
+    left, right = (np.ascontiguousarray(v.astype(np.float32).astype(OPERANDS[e].dtype).view(ELEMENTS[e].code)) for v, e in ((x, a), (y, b)))
+    return Tiles(a=left, b=right, c=c.astype(np.float32), case=np.zeros(tiles, np.int64)), x @ y.swapaxes(1, 2) + c
 
 
 def tiles_of(a: str, b: str, tiles: int, steps: int, seed: int) -> Tiles:

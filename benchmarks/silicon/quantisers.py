@@ -2,8 +2,8 @@
 
 `python -m benchmarks.silicon.quantisers FOLDER [--values N]` prints both tables and writes FOLDER/quantisers.json. Bits: N random float32
 of each format against mxsim.fake_quantize, half of them any bits and half numbers of many magnitudes, NaN's payloads and signs of zeros
-included, through the kernel beside this file and through dmx's own operations; a ladder's mixtures against the same on the CPU. Speed: CUDA
-events, median, of both and, where it is installed, of torchao compiled.
+included, through the kernel beside this file and through dmx's own operations; a ladder's mixtures against the same on the CPU, which may
+be rounded otherwise where steps are taken in part. Speed: CUDA events, median, of both and, where it is installed, of torchao compiled.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ def random_values(count: int, seed: int, *, any_bits: bool) -> torch.Tensor:
 
 
 def differing(ours: torch.Tensor, theirs: torch.Tensor) -> int:
-    """Values whose bits differ."""
-    integer = torch.int32 if ours.element_size() == 4 else torch.int16
-    return int((ours.contiguous().view(integer) != theirs.contiguous().view(integer)).sum())
+    """Values whose bits differ; of 16 bits NaN has no bits that both sides agree on, and counts as NaN."""
+    wide = ours.element_size() == 4
+    integer = torch.int32 if wide else torch.int16
+    wrong = ours.contiguous().view(integer) != theirs.contiguous().view(integer)
+    return int((wrong if wide else wrong & ~(torch.isnan(ours) & torch.isnan(theirs))).sum())
 
 
 def bits(values: int) -> list[dict[str, Any]]:
@@ -62,10 +64,9 @@ def bits(values: int) -> list[dict[str, Any]]:
         rows.append({"format": format, "policy": "ocp", "dtype": "float32", "values": count, "kernel": kernel, "operations": operations})
         print(*rows[-1].values(), flush=True)
         for name, dtype in list(DTYPES.items())[1:]:
-            x = random_values(CHUNK, 0, any_bits=False).to(dtype)
-            odd = random_values(CHUNK, 1, any_bits=True).to(dtype)
-            odd = torch.where(torch.isfinite(odd), odd, torch.ones_like(odd))
-            pairs = [(v, fake_quantize(v.cpu(), format).cuda()) for v in (x, odd)]
+            drawn = [random_values(CHUNK, seed, any_bits=bool(seed)).to(dtype) for seed in (0, 1)]
+            drawn = [torch.where(torch.isfinite(v), v, torch.ones_like(v)) for v in drawn]
+            pairs = [(v, fake_quantize(v.cpu(), format).cuda()) for v in drawn]
             kernel = sum(differing(fake_quantize_kernel(v, FORMATS[format]), here) for v, here in pairs)
             operations = sum(differing(fake_quantize(v, format), here) for v, here in pairs)
             rows.append({"format": format, "policy": "ocp", "dtype": name, "values": 2 * CHUNK, "kernel": kernel, "operations": operations})
@@ -148,15 +149,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--values", type=int, default=10**9)
     asked = parser.parse_args()
-    found = {
-        "gpu": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "speed": speed(),
-        "mixtures": mixtures(),
-        "bits": bits(asked.values),
-    }
-    with renamed_when_whole(asked.folder / "quantisers.json") as part:
-        part.write_text(json.dumps(found, indent=1) + "\n")
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__}
+    for name, measure in (("speed", speed), ("mixtures", mixtures), ("bits", partial(bits, asked.values))):
+        found[name] = measure()
+        with renamed_when_whole(asked.folder / "quantisers.json") as part:
+            part.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
