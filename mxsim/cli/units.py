@@ -58,8 +58,8 @@ def overview(units: list[MatmulUnit]) -> str:
     rows = [[unit.name, unit.level, levels(unit), unit.title] for unit in units]
     notes = (
         "level: of the least sure path. vectors: reproduces captures of the hardware, every one; silicon-tested: a published model\n"
-        "that its authors tested on silicon; documented: the vendor's manual or RTL, or our own definition; assumed: the facts stop\n"
-        "short, and what was chosen is written down.\n"
+        "that its authors tested on silicon; documented: the vendor's manual, RTL or machine code, or our own definition; assumed: the\n"
+        "facts stop short, and what was chosen is written down.\n"
         "mxsim units NAME lists a unit's paths."
     )
     return f"{table(['unit', 'level', 'paths at each level', 'what it is'], rows)}\n\n{notes}"

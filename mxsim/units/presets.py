@@ -13,6 +13,7 @@ from mxsim.units.spec import FlooredC, Level, MatmulUnit, UnitPath
 
 _TESTED = "MMA-Sim 2.1.1, tested on silicon by its authors"
 _CAPTURES = "Khattak and Mikaitis, MATLAB-tensor-core: captured outputs"
+_MACHINE_CODE = "the machine code of CUDA 13.0's compiler, whose fp16 steps are captured"
 _NVIDIA_NAN = {"fp32": 0x7FFFFFFF, "fp16": 0x7FFF}
 _QUIET_NAN = {"fp32": 0x7FC00000, "fp16": 0x7E00}
 _FP8 = ("e4m3", "e5m2")
@@ -71,7 +72,10 @@ def _halves(*captured: str, L: int, F: int, e_zero: tuple[int, int]) -> list[Uni
 
 
 def _widening_mma(out: str, *captured: str) -> list[UnitPath]:
-    """FP8 mma.sync: operands widen to fp16; two steps of 16 terms from zero, k mod 4 in {0, 1} and then {2, 3}; C is added last."""
+    """FP8 mma.sync: operands widen to fp16; two steps of 16 terms from zero, k mod 4 in {0, 1} and then {2, 3}; C is added last.
+
+    So the machine code has it that NVIDIA's compiler makes of any pair of operands and either output: docs/units.md.
+    """
     path = UnitPath(
         name="mma.sync FP8",
         formats=_FP8,
@@ -87,11 +91,11 @@ def _widening_mma(out: str, *captured: str) -> list[UnitPath]:
         late=f"rne_{out}",
         zero="positive",
         nan=_NVIDIA_NAN[out],
-        level=Level.VECTORS if captured else Level.ASSUMED,
-        source=f"{_CAPTURES} of {', '.join(captured)}" if captured else "as B200's captures show it; none of Hopper exist",
+        level=Level.VECTORS if captured else Level.DOCUMENTED,
+        source=f"{_CAPTURES} of {', '.join(captured)}; {_MACHINE_CODE}" if captured else _MACHINE_CODE,
         vectors=captured,
     )
-    mixed = replace(path, pairs="any", level=Level.ASSUMED, source="as for two operands of one format; no captures exist", vectors=())
+    mixed = replace(path, pairs="any", level=Level.DOCUMENTED, source=_MACHINE_CODE, vectors=())
     return [path, mixed]
 
 

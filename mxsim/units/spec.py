@@ -24,7 +24,7 @@ class Level(enum.StrEnum):
 
     VECTORS = "vectors"  #: reproduces public captures of the hardware, every one of them
     SILICON_TESTED = "silicon-tested"  #: a published model that its authors tested on silicon
-    DOCUMENTED = "documented"  #: the vendor's manual or RTL, or our own definition
+    DOCUMENTED = "documented"  #: the vendor's manual, RTL or machine code, or our own definition
     ASSUMED = "assumed"  #: the facts stop short of the bits; what was chosen is written down
 
 
