@@ -17,38 +17,19 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.search import KINDS, stepper
+from benchmarks.silicon.models import untrained
 from dmx.models import LoadedModel, load_model
 from mxsim.files import renamed_when_whole
+from mxsim.shapes import SHAPES
 
-#: Hidden, intermediate, layers, heads, heads of keys, dimension of a head, vocabulary.
-SHAPES = {
-    "SmolLM2-135M": ("llama", 576, 1536, 30, 9, 3, 64, 49152),
-    "Qwen3-0.6B": ("qwen3", 1024, 3072, 28, 16, 8, 128, 151936),
-    "Llama-3.2-1B": ("llama", 2048, 8192, 16, 32, 8, 64, 128256),
-}
+NAMES = ("SmolLM2-135M", "Qwen3-0.6B", "Llama-3.2-1B")
 WINDOWS, CONTEXTS, ROUNDS = 8, (256, 1024), 11
 
 
 def shaped(name: str, device: str) -> LoadedModel:
-    """bfloat16, embeddings tied."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    kind, hidden, intermediate, layers, heads, kv_heads, head_dim, vocabulary = SHAPES[name]
-    config = AutoConfig.for_model(
-        kind,
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=vocabulary,
-        max_position_embeddings=max(CONTEXTS),
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
+    """bfloat16."""
     with patch("dmx.models.content_hash", return_value=""), torch.device(device):  # minutes of a billion random weights' hash
-        return load_model(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).to(device))
+        return load_model(untrained(SHAPES[name], context=max(CONTEXTS), dtype=torch.bfloat16).to(device))
 
 
 def measured(name: str, context: int, kind: str, device: str) -> dict[str, Any]:
@@ -82,7 +63,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for name in SHAPES:
+    for name in NAMES:
         for context in CONTEXTS:
             for kind in KINDS:
                 rows.append({"model": name, "windows": WINDOWS, "context": context, "kind": kind, **measured(name, context, kind, "cuda")})

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,33 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.silicon.models import untrained
 from dmx.reference.train import make_tokenizer
+from mxsim.shapes import ModelShape
 
 VOCABULARY, CONTEXT = 8192, 512
-#: architecture, hidden, intermediate, layers, heads, heads of keys, dimension of a head
+#: 19, 21 (deep and narrow) and 24 million parameters.
 SHAPES = {
-    "llama": ("llama", 384, 1024, 10, 6, 3, 64),  # 19 million parameters
-    "smollm2": ("llama", 320, 960, 16, 5, 1, 64),  # 21 million, deep and narrow
-    "qwen3": ("qwen3", 384, 1152, 12, 6, 3, 64),  # 24 million
+    name: ModelShape(
+        name=name,
+        family=family,
+        hidden=hidden,
+        intermediate=intermediate,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=64,
+        vocab=VOCABULARY,
+        tied_embeddings=True,
+        max_context=CONTEXT,
+        qk_norm=family == "qwen3",
+        source="our own",
+    )
+    for name, family, hidden, intermediate, layers, heads, kv_heads in (
+        ("llama", "llama", 384, 1024, 10, 6, 3),
+        ("smollm2", "llama", 320, 960, 16, 5, 1),
+        ("qwen3", "qwen3", 384, 1152, 12, 6, 3),
+    )
 }
 BATCH, RATE, WARMUP, LAST = 64, 2e-3, 100, 0.02  #: windows, highest learning rate, steps to it, share of it at the end
 SHARD = "15MB"
@@ -42,28 +62,12 @@ def prepare(text: Path, folder: Path, vocabulary: int = VOCABULARY) -> None:
     np.save(folder / "tokens.npy", np.concatenate([np.array(line.ids, np.uint16) for line in encoded]))
 
 
-def untrained(shape: str, vocabulary: int, seed: int) -> Any:
+def started(shape: ModelShape, seed: int) -> Any:
     """Random weights, branches that add to the residual starting small."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    kind, hidden, intermediate, layers, heads, kv_heads, head_dim = SHAPES[shape]
-    config = AutoConfig.for_model(
-        kind,
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config)
+    model = untrained(shape, context=CONTEXT, seed=seed)
     for name, parameter in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
-            parameter.data /= math.sqrt(2 * layers)
+            parameter.data /= math.sqrt(2 * shape.layers)
     return model
 
 
@@ -79,7 +83,7 @@ def run(folder: Path, shape: str, minutes: float, out: Path, device: str, seed: 
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = torch.from_numpy(np.load(folder / "tokens.npy").astype(np.int64)).to(device)
-    model = untrained(shape, len(tokenizer), seed).to(device)
+    model = started(replace(SHAPES[shape], vocab=len(tokenizer)), seed).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.05)
     generator = torch.Generator().manual_seed(seed)
     window = torch.arange(CONTEXT + 1, device=device)

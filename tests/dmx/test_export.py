@@ -97,6 +97,7 @@ def test_every_flipped_bit_of_an_export_is_found(tiny: LoadedModel, tmp_path: Pa
         ("quark", ("mxfp4_e2m1", "mxfp6_e3m2")),
         ("quark", ("mxfp8_e4m3",)),
         ("mxsim", ("int8",)),
+        ("mxsim", ("mxfp4_e2m1", "bf16:mxfp8_e4m3")),
     ],
 )
 def test_what_a_target_cannot_hold_is_refused_with_the_layers_named(
@@ -105,6 +106,11 @@ def test_what_a_target_cannot_hold_is_refused_with_the_layers_named(
     with pytest.raises(DmxError, match=r"model\.layers\.0\."):
         export(tiny, assigned(tiny, "ocp", *pairs), target, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_wide_weights_under_narrow_inputs_are_refused_with_a_remedy(tiny: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(DmxError, match="give its weights a block format, or leave its inputs in bf16 too"):
+        export(tiny, assigned(tiny, "ocp", "bf16:mxfp8_e4m3"), "mxsim", tmp_path / "out")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("compressed_tensors") is None, reason="compressed-tensors is not installed")
