@@ -49,14 +49,26 @@ class TensorCores:
         nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
         if nvcc is None:
             raise RuntimeError("no nvcc on the PATH: products.cu needs the CUDA toolkit, 12.4 or newer")
-        self.library = folder.resolve() / "products.so"
-        command = [nvcc, "-O2", "-std=c++17", "-gencode", TARGET, "-shared", "-Xcompiler", "-fPIC", "-o", str(self.library), str(SOURCE)]
+        self.shared_object = folder.resolve() / "products.so"
+        command = [
+            nvcc,
+            "-O2",
+            "-std=c++17",
+            "-gencode",
+            TARGET,
+            "-shared",
+            "-Xcompiler",
+            "-fPIC",
+            "-o",
+            str(self.shared_object),
+            str(SOURCE),
+        ]
         subprocess.run(command, check=True)
-        self._run = ctypes.CDLL(str(self.library)).run
+        self._run = ctypes.CDLL(str(self.shared_object)).run
         self._run.restype = ctypes.c_char_p
 
     def disassembly(self) -> str:
-        return subprocess.run(["cuobjdump", "--dump-sass", str(self.library)], check=True, capture_output=True, text=True).stdout
+        return subprocess.run(["cuobjdump", "--dump-sass", str(self.shared_object)], check=True, capture_output=True, text=True).stdout
 
     def products(self, path: tuple[str, str, str, str], tiles: Tiles, steps: int, *, with_c: bool) -> npt.NDArray[Any]:
         """(tiles, ROWS, COLUMNS) D in the output's dtype. Raises: RuntimeError with CUDA's own words."""
