@@ -133,7 +133,7 @@ def searching(model: LoadedModel, ids: torch.Tensor, formats: tuple[str, ...]) -
     calibration.share = 0.5  # of next-token loss, the rest being KL: the dearest case
     relaxed = RelaxedModel({layer: model.linears[layer] for layer in space.layers}, formats)
     relaxed.__enter__()
-    path = path_secants(relaxed, calibration, len(ids), seed=0)
+    (path,) = path_secants(relaxed, calibration, (calibration.parts,), len(ids), seed=0)
     training = Training(space, constraints([Budget.parse(BUDGET)], space, model.shape), relaxed, calibration, config, path)
     steps = itertools.count()
     return lambda: training.step(next(steps) % config.steps)

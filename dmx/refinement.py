@@ -26,6 +26,9 @@ Choice = npt.NDArray[np.int64]
 KEPT = 0.9
 #: Moves tried between two looks at most.
 TRIALS = 16
+#: Looks in a row whose moves all came to nothing, after which none is expected: of 15 exchanges that 19 searches took, 12 came within 16
+#: moves of the one before and none beyond 24, where up to 197 were tried.
+FRUITLESS = 2
 #: Windows of a forward pass that measures.
 MEASURED_AT_ONCE = 16
 
@@ -129,8 +132,9 @@ def refine(
     """Exchange formats between decisions while they measure better.
 
     Gradients near the choice, added to those of the search, foretell what each move is worth; the most promising moves that stay within the
-    budgets are measured, and the first that is better by enough standard errors is taken. Where none is, it looks again. Enough is one for
-    KL, whose differences recur, to two for next-token loss: of tens of choices some are righter about these very tokens by chance.
+    budgets are measured, and the first that is better by enough standard errors is taken. Where none is, it looks again, FRUITLESS times in
+    a row at most. Enough is one for KL, whose differences recur, to two for next-token loss: of tens of choices some are righter about
+    these very tokens by chance.
     Args: secants: the search's, left as they are.  measurements: of the whole text, at most; what is given up early counts in part.
     Returns: the choice, and the number of exchanges taken.
     """
@@ -143,11 +147,12 @@ def refine(
         leave=None,
         bar_format="{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]",
     )
-    left, rounds, seen = float(measurements), 0, Secants(secants.sums)
+    left, rounds, fruitless, seen = float(measurements), 0, 0, Secants(secants.sums)
     errors = 1.0 + calibration.share
     tried: set[bytes] = set()
-    while left > 0:
+    while left > 0 and fruitless < FRUITLESS:
         rounds += 1
+        fruitless += 1
         _look_near(seen, choice, space, model, calibration, 2 * batch_windows, seed + 7919 * rounds)
         promising = (trial for trial in _exchanges(choice, pair_scores(space, seen()), constraints) if trial.tobytes() not in tried)
         trials = list(islice(promising, TRIALS))
@@ -161,7 +166,7 @@ def refine(
             save()
             if is_better:
                 choice, tried = trial, set()
-                exchanges += 1
+                exchanges, fruitless = exchanges + 1, 0
                 bar.set_postfix(loss=f"{measure(choice):.5f}", exchanges=exchanges)
             if is_better or left <= 0:
                 break

@@ -65,11 +65,17 @@ def _loss_again(calibration: Calibration, index: torch.Tensor, parts: Parts) -> 
     return calibration.losses_of(index, [parts])[0].mean()
 
 
-def path_secants(model: RelaxedModel, calibration: Calibration, batch_windows: int, seed: int, progress: bool = False) -> Secants:
-    """The gradients along the straight way from the ladder's foot to its top; each window of the text is looked at once, at one place."""
+def path_secants(
+    model: RelaxedModel, calibration: Calibration, made_of: Sequence[Parts], batch_windows: int, seed: int, progress: bool = False
+) -> list[Secants]:
+    """The gradients along the straight way from the ladder's foot to its top; each window of the text is looked at once, at one place.
+
+    Args: model: entered.  made_of: the losses; one forward pass serves them all.  batch_windows: of a pass, at most.
+    Returns: one for each loss.
+    """
     steps = model.degrees.shape[-1]
     places = [step + share for step in range(steps) for share in PATH]
-    found = Secants.empty(len(model.degrees), steps)
+    found = [Secants.empty(len(model.degrees), steps) for _ in made_of]
     windows = calibration.sample(len(calibration.windows), seed, -1)
     looks: list[tuple[torch.Tensor, torch.Tensor]] = []  # degrees and windows
     for i, place in enumerate(places):
@@ -77,8 +83,9 @@ def path_secants(model: RelaxedModel, calibration: Calibration, batch_windows: i
         own = windows[i :: len(places)] if len(windows) >= len(places) else windows
         looks += [(degrees, index) for index in torch.split(own, batch_windows)]
     for degrees, index in tqdm(looks, desc="gradients along the ladder", unit="batch", disable=not progress, leave=False):
-        gradient, _ = degree_gradient(model, calibration, degrees, index)
-        found.add(degrees, gradient, weight=len(index))
+        gradients = degree_gradients(model, calibration, degrees, index, made_of)
+        for secants, (gradient, _) in zip(found, gradients, strict=True):
+            secants.add(degrees, gradient, weight=len(index))
     return found
 
 

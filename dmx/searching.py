@@ -32,7 +32,7 @@ from dmx.scores import inward, layer_degrees, pair_scores, path_secants
 from dmx.search_config import SearchConfig, preset, preset_of
 from dmx.search_state import SearchState
 from dmx.secants import Secants
-from dmx.shrinkage import next_token_share
+from dmx.shrinkage import BEYOND_KL, KL, next_token_share
 from dmx.text import TokenText, fitting, read_text, tokenize
 from dmx.training import Training
 from mxsim.assignment import Assignment
@@ -221,21 +221,19 @@ class _Search:
         if config.start != "scores" and config.steering != "lagrangian" and not config.repair and not shrinks:
             return None
         if state.path is None:
-            state.path, state.share = self._path_secants(), self.calibration.share
+            made_of = (KL, BEYOND_KL) if shrinks else (self.calibration.parts,)
+            path, *beyond = path_secants(self.model, self.calibration, made_of, config.batch_windows, config.seed, self.progress)
+            state.path, state.share = path, self.calibration.share
             if shrinks:
-                first = best_choice(pair_scores(self.space, state.path()), self.limits)
+                by_next_token = path.plus(beyond[0], 1.0)
+                first = best_choice(pair_scores(self.space, by_next_token()), self.limits)
                 around = inward(layer_degrees(self.space, first))
                 state.share = next_token_share(
                     self.space, self.model, self.calibration, around, config.batch_windows, config.seed, self.progress
                 )
-                if state.share != self.calibration.share:
-                    self.calibration.share = state.share
-                    state.path = self._path_secants()
+                state.path = path.plus(beyond[0], state.share)
         self.calibration.share = state.share
         return state.path
-
-    def _path_secants(self) -> Secants:
-        return path_secants(self.model, self.calibration, self.config.batch_windows, self.config.seed, self.progress)
 
     def _shares(self, choice: npt.NDArray[np.int64]) -> dict[str, float]:
         names = budget_names([one.budget for one in self.limits])

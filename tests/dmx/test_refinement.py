@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 from dmx.budget import Budget, Scenario, constraints
 from dmx.calibration import Calibration, Column
 from dmx.decisions import decision_space
-from dmx.refinement import MEASURED_AT_ONCE, Measure, _exchanges, refine
+from dmx.refinement import FRUITLESS, MEASURED_AT_ONCE, TRIALS, Choice, Measure, _exchanges, refine
 from dmx.relax import RelaxedModel
 from dmx.secants import Secants
 from dmx.text import TokenText
@@ -122,32 +122,53 @@ def test_less_kl_is_told_from_the_first_windows_where_it_is_plainly_more(llama: 
     assert measure.race(high, low) == (True, 1.0)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_exchanges_take_one_to_two_standard_errors(
-    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, share: float
-) -> None:
-    space = decision_space(llama, FORMATS)
-    limits = constraints([Budget.parse("bits=6", Scenario())], space, llama.shape)
-    linears = llama.linears
-    model = RelaxedModel({name: linears[name] for name in space.layers}, space.formats)
-    calibration = Calibration(llama, text, "shrunk")
+def refined(model: LoadedModel, text: TokenText, measurements: int, share: float = 1.0) -> tuple[Choice, Choice, int]:
+    """Where a refinement starts, where it ends, and how many exchanges it took."""
+    space = decision_space(model, FORMATS)
+    limits = constraints([Budget.parse("bits=6", Scenario())], space, model.shape)
+    calibration = Calibration(model, text, "shrunk")
     calibration.share = share
-    asked = []
-    monkeypatch.setattr(Measure, "race", lambda _, choice, than, errors: (asked.append(errors), (False, 1.0))[1])
-    shape = (len(space.layers), 2, len(space.formats) - 1)
-    with model:
-        refine(
-            limits[0].costs.argmin(1),
+    start = limits[0].costs.argmin(1)
+    with RelaxedModel({name: model.linears[name] for name in space.layers}, space.formats) as relaxed:
+        end, exchanges = refine(
+            start,
             space,
             limits,
-            model,
+            relaxed,
             calibration,
-            Measure(space, model, calibration),
-            Secants.empty(shape[0], shape[2]),
-            measurements=2,
+            Measure(space, relaxed, calibration),
+            Secants.empty(len(space.layers), len(space.formats) - 1),
+            measurements=measurements,
             batch_windows=2,
             seed=0,
             save=lambda: None,
             progress=False,
         )
+    return start, end, exchanges
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_exchanges_take_one_to_two_standard_errors(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    asked = []
+    monkeypatch.setattr(Measure, "race", lambda _, choice, than, errors: (asked.append(errors), (False, 1.0))[1])
+    refined(llama, text, 2, share)
     assert set(asked) == {1.0 + share}
+
+
+def test_fruitless_looks_in_a_row_end_it(llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials: list[Choice] = []
+    taken = [FRUITLESS * TRIALS - 1]  # the last before it would have ended
+    monkeypatch.setattr(Measure, "race", lambda _, choice, than, errors: (len(trials) in taken, (trials.append(choice), 0.01)[1]))
+    monkeypatch.setattr(Measure, "__call__", lambda *_: 0.0)
+    start, end, exchanges = refined(llama, text, 1000)
+    assert exchanges == 1
+    assert np.array_equal(end, trials[taken[0]])
+    assert len(trials) == 2 * FRUITLESS * TRIALS
+    trials.clear()
+    taken.clear()
+    start, end, exchanges = refined(llama, text, 1000)
+    assert exchanges == 0
+    assert np.array_equal(end, start)
+    assert len(trials) == FRUITLESS * TRIALS

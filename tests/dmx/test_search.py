@@ -18,12 +18,14 @@ import torch
 
 from dmx import training
 from dmx.budget import Budget, Scenario, achieved, constraint, constraints
+from dmx.calibration import Calibration
 from dmx.curvature import curvature_scores
 from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.knapsack import best_choice
 from dmx.models import load_model
 from dmx.observed import QuantisedWeights
+from dmx.relax import RelaxedModel
 from dmx.repair import TOP
 from dmx.scores import path_secants
 from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings, preset_of
@@ -273,16 +275,25 @@ def test_the_repairs_curvature_is_that_of_the_float_model(llama: LoadedModel, te
 def test_the_loss_is_settled_before_the_scores_that_a_search_starts_from(
     llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shares = []
-    secants = path_secants
-    monkeypatch.setattr("dmx.searching.path_secants", lambda *given: (shares.append(given[1].share), secants(*given))[1])
-    monkeypatch.setattr("dmx.searching.next_token_share", lambda *_: 0.25)
-    assert search(llama, "bits=5", text=text, **QUICK).search["next_token_share"] == 0.25
-    assert shares == [1.0, 0.25]
-    shares.clear()
-    monkeypatch.setattr("dmx.searching.next_token_share", lambda *_: 1.0)
-    search(llama, "bits=5", text=text, **QUICK)
-    assert shares == [1.0]
+    taken = []
+
+    class Seen(training.Training):
+        def __init__(self, *given: Any) -> None:
+            taken.append((given[3].share, given[5]()))
+            super().__init__(*given)
+
+    monkeypatch.setattr("dmx.searching.Training", Seen)
+    for share in (0.25, 1.0):
+        monkeypatch.setattr("dmx.searching.next_token_share", lambda *_, share=share: share)
+        assert search(llama, "bits=5", text=text, **QUICK).search["next_token_share"] == share
+    space = decision_space(llama, ("mxfp4_e2m1", "mxfp8_e4m3"))
+    calibration = Calibration(llama, text, "shrunk")
+    with RelaxedModel({name: llama.linears[name] for name in space.layers}, space.formats) as relaxed:
+        for share, along in taken:
+            calibration.share = share
+            (alone,) = path_secants(relaxed, calibration, (calibration.parts,), 2, 0)
+            assert torch.allclose(along, alone(), rtol=1e-4, atol=1e-5 * float(alone().abs().max()))
+            assert not torch.allclose(along, taken[share == 0.25][1], rtol=1e-2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
