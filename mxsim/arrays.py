@@ -17,6 +17,7 @@ DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfl
 FLOATS = tuple(DTYPES.values())
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 STORED = {DTYPES["float32"]: np.float32, DTYPES["float16"]: np.int16, BFLOAT16: np.uint16}  #: as the kernels see them
+VECTOR = 32  #: elements, of which the kernels like a block to hold a multiple
 LEAST_PIECE, MOST_PIECE = 1 << 18, 1 << 22  #: elements converted at a time where a copy is needed
 
 
@@ -24,6 +25,8 @@ def checked_floats(x: object, name: str = "x") -> npt.NDArray[np.generic]:
     """`x` as it is, if it is an array that can be quantised."""
     if not isinstance(x, np.ndarray):
         raise MxsimError(f"{name} is a {type(x).__name__}: pass a numpy array of float32, float16 or bfloat16")
+    if isinstance(x, np.ma.MaskedArray):
+        raise MxsimError(f"{name} is a masked array, but blocks have no mask: pass {name}.filled(0), say")
     if x.dtype not in FLOATS:
         remedy = "cast it with .astype(numpy.float32)" if x.dtype.kind in "fiub" else "convert it to a float array first"
         raise MxsimError(f"{name} has dtype {x.dtype}, but only float32, float16 and bfloat16 can be quantised: {remedy}")
@@ -78,6 +81,12 @@ def pieces(shape: tuple[int, ...], limit: int | None = None) -> Iterator[tuple[i
     for i in range(shape[0]):
         for rest in pieces(shape[1:], limit):
             yield (i, *rest)
+
+
+def block_in_memory(length: int, block: int) -> int:
+    """The elements that a block takes in memory. One that covers a row of `length` with room to spare is filled up to whole vectors alone:
+    the zeros past a row change nothing."""
+    return min(block, -(-max(length, 1) // VECTOR) * VECTOR)
 
 
 def gathered(x: npt.NDArray[Any], block: int) -> Iterator[tuple[tuple[int | slice, ...], npt.NDArray[np.float32]]]:

@@ -98,6 +98,8 @@ class Assignment:
             raise MxsimError(f"assignment {str(path)!r} cannot be read: {error.strerror or error}") from error
         except ValueError as error:
             raise MxsimError(f"assignment {str(path)!r} is not JSON: {error}") from error
+        except RecursionError:
+            raise MxsimError(f"assignment {str(path)!r} is nested too deeply: write it as Assignment.save does") from None
         return cls.from_json(content, where=str(source))
 
 

@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mxsim.arrays import NAMES, axis_last, checked_axis, checked_floats, checked_out, gathered, padded_rows, pieces, scatter
+from mxsim.arrays import (
+    NAMES,
+    axis_last,
+    block_in_memory,
+    checked_axis,
+    checked_floats,
+    checked_out,
+    gathered,
+    padded_rows,
+    pieces,
+    scatter,
+)
 from mxsim.errors import MxsimError
 from mxsim.formats import BlockFormat, block_format
 from mxsim.kernels import conversion as kernels
@@ -45,7 +56,7 @@ def quantize(
         policy: a name of mxsim.POLICIES: what the standard leaves open. "ocp" clamps the scale exponent to -127..127, keeps the signs
             of zeros, saturates elements, and marks a block that holds NaN or Inf with scale 0xFF (and element codes 0).
         scale_rule: floor | ceil | rceil | even; None is the policy's own.
-        rounding: nearest_even | nearest_away | toward_zero | stochastic; None is the policy's own.
+        rounding: nearest_even | nearest_away | nearest_zero | toward_zero | stochastic; None is the policy's own.
         block_size: elements to a scale; None is the format's own.
         seed: 0 <= seed < 2^64; for stochastic rounding, and required by it. Equal seeds give equal bits whatever the number of threads
             or the memory layout: element i in C order uses its own word of Philox4x32-10.
@@ -130,7 +141,7 @@ def dequantize(tensor: MXTensor, out: npt.NDArray[np.float32] | None = None) -> 
     result = checked_out(out, tensor.shape)
     if result.size == 0:
         return result
-    block = tensor.block_size
+    block = block_in_memory(tensor.shape[tensor.axis], tensor.block_size)
     codes, scales, values = (axis_last(a, tensor.axis) for a in (tensor.codes, tensor.scales, result))
     plan = decoding_plan(tensor.format, tensor.tensor_scale)
     if codes.shape[-1] % block == 0 and all(a.flags.c_contiguous for a in (codes, scales, values)):
@@ -213,19 +224,20 @@ class _Job:
         self.format = block_format(format, block_size)
         given = _checked_tensor_scale(self.format, tensor_scale)
         self.moved = axis_last(self.x, self.axis)
+        self.block = block_in_memory(self.moved.shape[-1], self.format.block_size)
         self.plan = conversion_plan(self.format, policy, scale_rule, rounding, NAMES[self.x.dtype], given, self._amax)
         self.seed = checked_seed(seed, self.plan.stochastic)
 
     @property
     def _direct(self) -> bool:
         """Whether the kernels can take the array as it lies."""
-        return self.x.dtype == np.float32 and self.moved.flags.c_contiguous and self.moved.shape[-1] % self.format.block_size == 0
+        return self.x.dtype == np.float32 and self.moved.flags.c_contiguous and self.moved.shape[-1] % self.block == 0
 
     def _amax(self, finite_only: bool) -> np.float32:
         """The largest magnitude, among finite numbers or all; 0 where there is none."""
         if self.amax is not None:
             return self.amax
-        bits, block = 0, self.format.block_size
+        bits, block = 0, self.block
         if self._direct:
             bits = kernels.tensor_amax_bits(self.moved.reshape(-1, block), finite_only)
         elif self.x.size:
@@ -236,7 +248,7 @@ class _Job:
         """seed, row_index, blocks_per_row, index_step of quantize_blocks for a piece of the array."""
         if not self.plan.stochastic:
             return NOWHERE
-        blocks_per_row = -(-self.moved.shape[-1] // self.format.block_size)
+        blocks_per_row = -(-self.moved.shape[-1] // self.block)
         steps = [math.prod(self.x.shape[d + 1 :]) for d in range(self.x.ndim)]
         step = steps.pop(self.axis)
         rows = np.full((1,) * len(steps), self.first_index, np.int64)
@@ -254,7 +266,7 @@ class _Job:
     def quantize(self, codes: npt.NDArray[np.uint8], scales: npt.NDArray[np.uint8]) -> None:
         if self.x.size == 0:
             return
-        block, plan = self.format.block_size, self.plan
+        block, plan = self.block, self.plan
         codes, scales = axis_last(codes, self.axis), axis_last(scales, self.axis)
         if self._direct and codes.flags.c_contiguous and scales.flags.c_contiguous:
             x = self.moved.reshape(-1, block)
@@ -280,7 +292,7 @@ class _Job:
     def fake_quantize(self, out: npt.NDArray[np.float32]) -> None:
         if self.x.size == 0:
             return
-        block, plan = self.format.block_size, self.plan
+        block, plan = self.block, self.plan
         out = axis_last(out, self.axis)
         # The compiled loops are vector code only where input and output are different memory.
         if self._direct and out.flags.c_contiguous and not np.may_share_memory(self.x, out):

@@ -127,7 +127,7 @@ def build_cost_table(
         merge: as in mxsim.cost; it needs decisions that hold whole groups, for a launch is shared only where formats agree.
     Raises: MxsimError for names that are not known, nothing to choose from, or merge with decisions that split a group.
     """
-    shape, device = resolve_shape(model), load_device(hardware, assume=list(assume))
+    shape, device = resolve_shape(model), load_device(hardware, assume=[assume] if isinstance(assume, str) else list(assume))
     choices = tuple(FormatPair.parse(pair) if isinstance(pair, str) else pair for pair in pairs)
     scenario = tuple(phases)
     if not choices or not scenario:

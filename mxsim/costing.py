@@ -150,7 +150,8 @@ def cost(
     """Bytes, energy and latency of every layer of a model for one forward step on a device.
 
     Args: model: see mxsim.model_config.resolve_shape.  hardware: a device's name, its TOML file, or a Device.
-        assignment: an Assignment or its file; or one pair for all of the decoder's linears, "W" or "W:A".
+        assignment: an Assignment, where linears that it leaves out stay bf16; its file, which says of every linear what it takes, or that
+        it is skipped; or one pair for all of the decoder's linears, "W" or "W:A".
         phase: "prefill" of `batch` prompts of `context` tokens, or "decode" of a token for each of `batch` sequences of
         `context` tokens.  context: 1024, or the model's longest where that is less, when None.  kv_format: "F" or "K:V".
         assume: assumptions of the device that are accepted, by name.  only: patterns, as in a shell; a linear that none of them
@@ -161,13 +162,13 @@ def cost(
     Raises: MxsimError for anything that does not fit together; the message names the remedy.
     """
     shape = resolve_shape(model)
-    device = load_device(hardware, assume=list(assume))
+    device = load_device(hardware, assume=[assume] if isinstance(assume, str) else list(assume))
     if context is None:
         context = min(DEFAULT_CONTEXT, shape.max_context)
     if not (math.isfinite(step_overhead_s) and step_overhead_s >= 0):
         raise MxsimError(f"step_overhead_s = {step_overhead_s} must be a finite number of at least 0")
     workload = build_workload(shape, Phase(kind=phase, batch=batch, context=context), merge=merge)
-    label, chosen = _chosen(assignment, workload, tuple(only))
+    label, chosen = _chosen(assignment, workload, (only,) if isinstance(only, str) else tuple(only))
     return price_workload(workload, device, chosen, kv_format=kv_format, step_overhead_s=step_overhead_s, label=label)
 
 
@@ -228,11 +229,11 @@ def _chosen(
 ) -> tuple[str, dict[str, FormatPair]]:
     """A label, and the pair of each linear that has one."""
     label = str(assignment)
-    if isinstance(assignment, Path):
-        assignment = Assignment.load(assignment)
-    elif isinstance(assignment, str):
-        is_file = assignment.endswith(".json") or "/" in assignment
-        assignment = Assignment.load(assignment) if is_file else FormatPair.parse(assignment)
+    is_file = isinstance(assignment, Path) or (isinstance(assignment, str) and (assignment.endswith(".json") or "/" in assignment))
+    if isinstance(assignment, (str, Path)):
+        assignment = Assignment.load(assignment) if is_file else FormatPair.parse(str(assignment))
+    if not isinstance(assignment, (Assignment, FormatPair)):
+        raise MxsimError(f"assignment is {assignment!r}: pass an Assignment, its file, or a pair of formats such as 'mxfp8_e4m3:bf16'")
     linears = workload.linears
     if isinstance(assignment, FormatPair):
         layers: Mapping[str, FormatPair] = dict.fromkeys(linears, assignment)
@@ -243,6 +244,13 @@ def _chosen(
         for name in layers:
             if name not in known:
                 raise unknown_name(f"layer of {workload.shape.name}", name, linears)
+        told = {*layers, *assignment.skipped}
+        silent = [name for name in linears if name not in told] if is_file else []
+        if silent:
+            raise MxsimError(
+                f"assignment {label!r} says nothing of {len(silent)} linears of {workload.shape.name}, such as {silent[0]!r}: it was made "
+                'for another model; or name them among its "skipped", where they are to stay bf16'
+            )
     for pattern in only:
         if not any(fnmatchcase(name, pattern) for name in linears):
             raise MxsimError(f"pattern {pattern!r} matches none of the linears of {workload.shape.name}, such as {linears[0]}")

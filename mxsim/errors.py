@@ -21,7 +21,7 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     names = list(known)
     typed = str(name).lower()
     near = [known_name for known_name in names if typed and known_name.startswith(typed)] or difflib.get_close_matches(
-        typed, names, n=1, cutoff=0.4
+        typed, names, n=1, cutoff=0.6
     )
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UnknownNameError(f"unknown {kind} {name!r}: {hint}known are {', '.join(names)}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import math
 import os
 import struct
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,9 @@ SAFETENSORS_DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+LONGEST_NAME = 255  #: bytes, on the file systems in use
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  #: what writing fails with, and reading never
+ABANDONED_S = 3600  #: a temporary file that nobody has written to for so long may be removed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,17 +133,62 @@ def _stored(name: str, file: Any, path: Path, offset: int) -> StoredArray:
     return StoredArray(name=name, shape=tuple(view.get_shape()), dtype=np.dtype(SAFETENSORS_DTYPES[stored]), path=path, offset=offset)
 
 
-@contextmanager
-def renamed_when_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it at the end; removed if anything goes wrong."""
+def check_output(path: Path) -> None:
+    """Refuse a place that no file can be written to, before any work is done for it. Raises: MxsimError."""
     if not path.parent.is_dir():
         raise MxsimError(f"the folder {path.parent} does not exist: make it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise MxsimError(f"the folder {path.parent} may not be written: name another one for {path.name}")
+    excess = len(os.fsencode(_temporary(path).name)) - LONGEST_NAME
+    if excess > 0:
+        raise MxsimError(f"the name {path.name} is too long to be written: shorten it by {excess} bytes")
+    if path.is_dir():
+        raise MxsimError(f"the output {path} is a folder: name a file in it")
+
+
+@contextmanager
+def renamed_when_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it at the end; removed if anything goes wrong.
+
+    Raises: MxsimError as check_output; OSError, which names `path`, where the disk is full, say.
+    """
+    check_output(path)
+    _remove_abandoned(path)
+    temporary = _temporary(path)
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary) or (error.filename is None and error.errno in FULL):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what a process that was killed left of the same output: long ago, as other machines write to a shared folder too."""
+    if os.name != "posix":
+        return
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        process = part.name.removeprefix(f".{path.name}.").removesuffix(".part")
+        with suppress(OSError):
+            if process.isdecimal() and time.time() - part.stat().st_mtime > ABANDONED_S and not _lives(int(process)):
+                part.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class SafetensorsWriter:

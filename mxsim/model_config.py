@@ -28,6 +28,8 @@ def resolve_shape(model: str | Path | Mapping[str, Any] | ModelShape) -> ModelSh
         return model
     if isinstance(model, Mapping):
         return shape_from_config(model)
+    if not isinstance(model, (str, Path)):
+        raise MxsimError(f"model is {model!r}: pass a name such as 'Llama-3.1-8B', a folder or file with config.json, or a ModelShape")
     path = Path(model)
     if path.is_dir() or path.is_file():
         return _read_config(path / "config.json" if path.is_dir() else path, name=path.resolve().name)
@@ -48,8 +50,8 @@ def _read_config(path: Path, *, name: str) -> ModelShape:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MxsimError(f"config {str(path)!r} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise MxsimError(f"config {str(path)!r} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise MxsimError(f"config {str(path)!r} is not JSON that can be read: {error}") from error
     if not isinstance(content, Mapping):
         raise MxsimError(f"config {str(path)!r}: a JSON object is expected, got {type(content).__name__}")
     return shape_from_config(content, name=name)

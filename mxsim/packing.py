@@ -52,6 +52,8 @@ def unpack(packed: Bytes, format: str | BlockFormat | ElementFormat, length: int
     width = packed.shape[-1]
     room = width * 8 // element.bits
     length = room if length is None else length
+    if isinstance(length, bool) or not isinstance(length, (int, np.integer)):
+        raise MxsimError(f"length is {length!r}: pass a whole number of codes")
     if packed_length(length, element) != width:
         raise MxsimError(
             f"{length} codes of {element.name} take {packed_length(length, element)} bytes a row, but packed has {width}, "

@@ -128,10 +128,11 @@ def conversion_plan(
     """
     policy = policy_of(policy)
     conversion = policy.conversion(format.name, dtype)
-    if rounding is not None and rounding not in ROUNDINGS:
+    if rounding is not None and (not isinstance(rounding, str) or rounding not in ROUNDINGS):
         raise unknown_name("rounding", rounding, ROUNDINGS)
-    if scale_rule is not None and scale_rule not in EXACT_RULES and scale_rule not in conversion.scale_rules:
-        raise unknown_name("scale rule", scale_rule, dict.fromkeys([*EXACT_RULES, *conversion.scale_rules]))
+    rules = dict.fromkeys([*EXACT_RULES, *conversion.scale_rules])
+    if scale_rule is not None and (not isinstance(scale_rule, str) or scale_rule not in rules):
+        raise unknown_name("scale rule", scale_rule, rules)
     name = rounding or conversion.rounding
     if conversion.two_level is None:
         return _block_plan(format.name, format.element, policy, dtype, scale_rule or str(conversion.scale_rule), name)

@@ -106,7 +106,13 @@ def quantize_file(
         copied = [a for a in arrays if a not in chosen]
         layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {a.name: (a.dtype, a.shape) for a in copied}
         for array in chosen:
-            layout |= layout_of(array, format, checked_axis(request.axis, len(array.shape)))
+            made = layout_of(array, format, checked_axis(request.axis, len(array.shape)))
+            for name in made.keys() & layout.keys():
+                raise MxsimError(
+                    f"quantising tensor {array.name!r} writes {name!r}, but {source} holds a tensor of that name, which would be copied: "
+                    f"rename one of them, or leave {array.name!r} out with --tensors"
+                )
+            layout |= made
         metadata = {
             "producer": f"mxsim {VERSION}",
             "format": format.name,

@@ -13,6 +13,7 @@ from mxsim.checkpoints.folder import CheckpointFolder
 from mxsim.checkpoints.layout import QuantizedTensor
 from mxsim.errors import MxsimError
 from mxsim.explanation import FloatWeight, Rule, candidates, explain, tensor_scale_bits, two_level
+from mxsim.plain_tensors import TIED
 from mxsim.policies import POLICIES
 from mxsim.verdict import MISMATCH, PROVEN, UNPROVEN, Verdict
 
@@ -75,18 +76,26 @@ class _Checker:
     """The float weights and their largest magnitudes, each looked for once."""
 
     def __init__(self, reference: CheckpointFolder, progress: Progress) -> None:
-        self.reference = reference
+        self.tensors = dict(reference.tensors)
+        if reference.config.get("tie_word_embeddings"):
+            self.tensors = {name: reference.tensors[tied] for name, tied in TIED.items() if tied in reference.tensors} | self.tensors
         self.progress = progress
         self._amax: dict[tuple[str, bool], np.float32] = {}
 
     def problem(self, weight: QuantizedTensor) -> Verdict | None:
         """Why a weight cannot be compared at all."""
-        stored = self.reference.tensors.get(weight.weight)
+        stored = self.tensors.get(weight.weight)
         verdict = Verdict(name=weight.weight, format=weight.format, elements=weight.count, status=UNPROVEN)
         if stored is None:
-            return replace(verdict, detail="the reference has no tensor of that name")
+            return replace(
+                verdict,
+                detail="is quantised, but the reference has no tensor of that name: give the checkpoint that it was made of",
+            )
         if not stored.is_float:
-            return replace(verdict, detail=f"the reference's is {stored.dtype}: no float weight to convert")
+            return replace(
+                verdict,
+                detail=f"is quantised, but the reference's is {stored.dtype}, no float weight to convert: give the float checkpoint",
+            )
         shape = (*stored.shape[:-2], stored.shape[-1], stored.shape[-2]) if weight.transposed else stored.shape
         if shape != weight.shape:
             detail = f"stands for shape {list(weight.shape)}, but the reference has {list(shape)}"
@@ -107,13 +116,13 @@ class _Checker:
             if best is not None and best.mismatches.count == 0:
                 break
         assert best is not None, "policy ocp converts every format from every float dtype"
-        for part in (weight.elements, weight.scales, self.reference.tensors[weight.weight]):
+        for part in (weight.elements, weight.scales, self.tensors[weight.weight]):
             part.release()
         return best
 
     def attempt(self, weight: QuantizedTensor, rule: Rule, most: int | None = None) -> Attempt | None:
         """A weight under one rule; None where the policy does not convert its format from the reference's dtype."""
-        reference = FloatWeight(self.reference.tensors[weight.weight], weight.transposed)
+        reference = FloatWeight(self.tensors[weight.weight], weight.transposed)
         try:
             POLICIES[rule.policy].conversion(weight.format, reference.dtype)
             mismatches = explain(weight, reference, rule, most, lambda count: self.progress(f"{weight.module}: {rule}", count))
@@ -138,7 +147,7 @@ class _Checker:
         parent, _, leaf = weight.module.rpartition(".")
         for group in FUSED:
             names = [f"{parent}.{name}.weight" for name in group]
-            if leaf in group and all(name in self.reference.tensors for name in names):
+            if leaf in group and all(name in self.tensors for name in names):
                 largest = np.float32(max(self.amax(name, finite_only) for name in names))
                 if tensor_scale_bits(weight, rule, largest, dtype) == found:
                     return f"tensor scale of the largest magnitude in {', '.join(group)}", None
@@ -147,7 +156,7 @@ class _Checker:
     def amax(self, name: str, finite_only: bool) -> np.float32:
         key = (name, finite_only)
         if key not in self._amax:
-            self._amax[key] = FloatWeight(self.reference.tensors[name], False).amax(finite_only)
+            self._amax[key] = FloatWeight(self.tensors[name], False).amax(finite_only)
         return self._amax[key]
 
 

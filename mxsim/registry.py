@@ -45,7 +45,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def __repr__(self) -> str:
         return f"<{len(self)} {self._kind}s: {', '.join(self)}>"

@@ -83,6 +83,7 @@ def validate(checkpoint: str | Path, reference: str | Path | None = None, progre
     policy, explains_all = None, False
     if float_folder is not None:
         weights, policy, explains_all = check_weights(read, float_folder, progress)
+        findings += [Finding(severity=Severity.MISMATCH, where=v.name, says=v.detail) for v in weights if v.status == UNPROVEN]
         statistics = {v.name: code_statistics(w) for v, w in zip(weights, read.quantized, strict=True) if v.status != PROVEN}
     else:
         statistics = {weight.weight: code_statistics(weight) for weight in read.quantized}

@@ -5,12 +5,12 @@ Data goes to stdout, progress and errors to stderr. Exit status: 0 fine, 1 a che
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from mxsim.cli import compare, cost, formats, hardware, matmul, quantize, units, validate
+from mxsim.command_line import run
 from mxsim.errors import MxsimError
 from mxsim.version import VERSION
 
@@ -53,11 +53,4 @@ for name, module in (
 
 def main() -> None:
     """Run the command; bad input is a line on stderr and exit status 2."""
-    try:
-        app()
-    except MxsimError as error:
-        print(f"mxsim: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+    run(app, "mxsim", MxsimError)

@@ -39,10 +39,11 @@ def command(
     """Multiply two files as a unit does, bit for bit, and say how far the result is from the exact one."""
     from mxsim.tensor import MXTensor
     from mxsim.ulps import error_statistics
-    from mxsim.units.files import read_operand, write_output
+    from mxsim.units.files import check_product, read_operand, write_output
     from mxsim.units.matmul import exact_product, matmul, operand_format
     from mxsim.units.toml import load_unit
 
+    check_product(output)
     described = load_unit(unit)
     if promote_every is not None:
         described = described.promoted(promote_every)

@@ -27,7 +27,8 @@ def command(
     policy: Annotated[str, typer.Option(help="Whose conversion: ocp, torchao, compressed-tensors, quark, modelopt, ...")] = "ocp",
     scale_rule: Annotated[str | None, typer.Option(help="floor | ceil | rceil | even; the policy's own if not said.")] = None,
     rounding: Annotated[
-        str | None, typer.Option(help="nearest_even | nearest_away | toward_zero | stochastic; the policy's own if not said.")
+        str | None,
+        typer.Option(help="nearest_even | nearest_away | nearest_zero | toward_zero | stochastic; the policy's own if not said."),
     ] = None,
     block_size: Annotated[int | None, typer.Option(help="Elements to a scale; the format's own if not said.")] = None,
     seed: Annotated[int | None, typer.Option(help="For stochastic rounding.")] = None,

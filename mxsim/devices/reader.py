@@ -52,6 +52,8 @@ def load_device(device: str | Path | Device, *, assume: tuple[str, ...] | list[s
     """
     if isinstance(device, Device):
         found = device
+    elif not isinstance(device, (str, Path)):
+        raise MxsimError(f"hardware is {device!r}: pass a device's name such as 'b200', a TOML file, or a Device")
     elif Path(device).suffix == ".toml":
         found = _read(Path(device))
     elif str(device) in device_names():

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mxsim.conversion import from_codes
 from mxsim.errors import MxsimError
-from mxsim.files import SafetensorsWriter, open_arrays, renamed_when_whole
+from mxsim.files import SafetensorsWriter, check_output, open_arrays, renamed_when_whole
 from mxsim.tensor import MXTensor
 
 
@@ -49,14 +49,22 @@ def read_operand(path: Path, name: str | None = None, option: str = "--tensor") 
         )
 
 
-def write_output(path: Path, d: npt.NDArray[Any], metadata: dict[str, str]) -> None:
-    """D as a .npy file, or as the tensor "output" of a .safetensors file with metadata."""
+def check_product(path: Path) -> None:
+    """Refuse a name that write_output could not write to. Raises: MxsimError."""
     if path.suffix not in (".npy", ".safetensors"):
         raise MxsimError(f"the output {path} must end in .npy or .safetensors")
+    check_output(path)
+
+
+def write_output(path: Path, d: npt.NDArray[Any], metadata: dict[str, str]) -> None:
+    """D as a .npy file, or as the tensor "output" of a .safetensors file with metadata."""
+    check_product(path)
     with renamed_when_whole(path) as temporary:
         if path.suffix == ".npy":
             with temporary.open("wb") as file:
-                np.save(file, d)
+                d = np.ascontiguousarray(d)
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(d))
+                file.write(d.data)  # numpy's own writing does not say that a disk is full
         else:
             with SafetensorsWriter(temporary, {"output": (d.dtype, d.shape)}, metadata) as writer:
                 writer.write("output", d, 0)

@@ -275,6 +275,7 @@ def _check(path: UnitPath) -> None:
     for field in ("instruction", "promote_every"):
         unit = (path.instruction_length or path.chunk) if field == "promote_every" else path.chunk
         value = getattr(path, field)
-        need(value is None or (unit is not None and value % unit == 0), f"{field} is {value}", f"give a multiple of {unit}")
+        remedy = "leave it out: the path adds all of K at once" if unit is None else f"give a multiple of {unit}"
+        need(value is None or (unit is not None and value % unit == 0), f"{field} is {value}", remedy)
         need(value is None or path.within is None or value % path.within == 0, f"{field} is {value}", f"give a multiple of {path.within}")
     need(path.instruction is None or path.c == "late", "instruction is given", "leave it out, or write c = late")

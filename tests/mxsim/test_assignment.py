@@ -74,6 +74,9 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         Assignment.load(tmp_path / "bad.json")
     with pytest.raises(MxsimError, match="a JSON object is expected"):
         Assignment.from_json([])
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(MxsimError, match=r"deep\.json' is nested too deeply"):
+        Assignment.load(tmp_path / "deep.json")
 
 
 @pytest.mark.parametrize("text", ["", ":bf16", "bf16:", "a:b:c"])

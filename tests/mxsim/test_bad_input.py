@@ -225,3 +225,28 @@ def test_refused_element_arguments() -> None:
         elements.encode(ONES.astype(np.float64), "e4m3")
     with pytest.raises(mxsim.MxsimError, match="nearest_even"):
         elements.encode(ONES, "e4m3", rounding="nearest")
+
+
+@pytest.mark.parametrize("convert", CONVERTERS)
+def test_a_masked_array_is_refused(convert: Callable[..., Any]) -> None:
+    with pytest.raises(mxsim.MxsimError, match=r"x is a masked array.*filled"):
+        convert(np.ma.masked_array(ONES, ONES > 0), "mxfp4_e2m1")
+
+
+@pytest.mark.parametrize("convert", CONVERTERS)
+@pytest.mark.parametrize("argument", ["policy", "scale_rule", "rounding", "format"])
+def test_a_list_where_a_name_belongs_is_an_unknown_name(convert: Callable[..., Any], argument: str) -> None:
+    with pytest.raises(mxsim.UnknownNameError, match=r"unknown .* \[\]"):
+        convert(ONES, **{"format": "mxfp4_e2m1", argument: []})
+
+
+@pytest.mark.parametrize("length", [5.0, True, "8"])
+def test_a_length_that_is_no_whole_number_is_refused(length: Any) -> None:
+    with pytest.raises(mxsim.MxsimError, match="pass a whole number of codes"):
+        mxsim.unpack(np.zeros((2, 4), np.uint8), "mxfp4_e2m1", length)
+
+
+def test_only_a_name_that_is_near_is_suggested() -> None:
+    with pytest.raises(mxsim.UnknownNameError) as caught:
+        mxsim.quantize(ONES, "mxfp4_e2m1", policy="foo")
+    assert "did you mean" not in str(caught.value)

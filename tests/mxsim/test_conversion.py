@@ -40,6 +40,25 @@ def test_axes_shapes_and_block_sizes(format_name: str) -> None:
         comparison.require_equal()
 
 
+@pytest.mark.parametrize("block", [97, 100_000_000, 2**62, 2**70])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_a_block_far_longer_than_the_row_gives_the_bits_of_one_that_covers_it(format_name: str, axis: int, dtype: type, block: int) -> None:
+    x = np.random.default_rng(0).standard_normal((96, 80)).astype(dtype)
+    for rounding, seed in ((None, None), ("stochastic", 3)):
+        short, long = (
+            mxsim.quantize(x, format_name, axis=axis, rounding=rounding, seed=seed, block_size=size) for size in (x.shape[axis], block)
+        )
+        np.testing.assert_array_equal(long.codes, short.codes)
+        np.testing.assert_array_equal(long.scales, short.scales)
+        assert long.tensor_scale == short.tensor_scale
+        y = mxsim.fake_quantize(x, format_name, axis=axis, rounding=rounding, seed=seed, block_size=block)
+        for values in (long.dequantize(), y):
+            np.testing.assert_array_equal(values.view(np.uint32), short.dequantize().view(np.uint32))
+    assert mxsim.quantize(x[:0, :0], format_name, axis=axis, block_size=block).dequantize().shape == (0, 0)
+
+
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_every_code_under_every_scale(format_name: str) -> None:
     # OCP MX v1.0, 5.1: value = scale x element, a NaN scale makes the block NaN; RNE into float32

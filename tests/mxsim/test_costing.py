@@ -295,6 +295,22 @@ def test_layers_left_out_of_an_assignment_stay_bf16() -> None:
     assert {layer.name for layer in report.layers if layer.pair.weight == "nvfp4"} == {name}
 
 
+def test_one_string_is_one_assumption_or_pattern() -> None:
+    one = cost("SmolLM2-135M", "b200", "mxfp4_e2m1", assume="b200-fp4-half-fp8", only="*q_proj")
+    several = cost("SmolLM2-135M", "b200", "mxfp4_e2m1", assume=["b200-fp4-half-fp8"], only=["*q_proj"])
+    assert one.to_json() == several.to_json()
+
+
+def test_a_file_must_say_of_every_linear_what_it_takes(tmp_path: Path) -> None:
+    linears = build_workload(SHAPES["SmolLM2-135M"], Phase()).linears
+    Assignment.uniform(linears[:-2], "nvfp4").save(tmp_path)
+    with pytest.raises(MxsimError, match=f"says nothing of 2 linears of SmolLM2-135M, such as '{linears[-2]}'.*skipped"):
+        cost("SmolLM2-135M", "b200", tmp_path)
+    replace(Assignment.uniform(linears[:-2], "nvfp4"), skipped=linears[-2:]).save(tmp_path)
+    report = cost("SmolLM2-135M", "b200", tmp_path)
+    assert {layer.name for layer in report.layers if layer.pair.weight == "nvfp4"} == set(linears[:-2])
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -312,6 +328,9 @@ def test_layers_left_out_of_an_assignment_stay_bf16() -> None:
         ({"assume": ["x"]}, UnknownNameError, "unknown assumption of b200 'x'"),
         ({"step_overhead_s": -1.0}, MxsimError, "step_overhead_s"),
         ({"assignment": "nowhere.json"}, MxsimError, "cannot be read"),
+        ({"model": None}, MxsimError, "model is None: pass a name"),
+        ({"hardware": None}, MxsimError, "hardware is None: pass a device's name"),
+        ({"assignment": None}, MxsimError, "assignment is None: pass an Assignment"),
     ],
 )
 def test_bad_input_is_refused(arguments: dict[str, Any], error: type[MxsimError], message: str) -> None:

@@ -159,6 +159,28 @@ def test_a_flipped_bit_of_quark_legacy_is_found(suffix: str, tmp_path: Path) -> 
     assert not validate(export, original).ok
 
 
+@pytest.mark.parametrize(("name", "config", "is_ok"), [
+    ("lm_head", {}, True), ("model.embed_tokens", {"tie_word_embeddings": True}, True), ("model.embed_tokens", {}, False),
+    ("other", {}, False),
+])  # fmt: skip
+def test_a_quantised_head_is_held_against_the_tensor_it_is_tied_to(name: str, config: Any, is_ok: bool, tmp_path: Path) -> None:
+    x = floats(16, 64)
+    q = mxsim.quantize(x, "mxfp6_e3m2", policy="quark")
+    stored = {"lm_head.weight": planes(q.codes), "lm_head.weight_scale": (q.scales.astype(np.int16) - 127).astype(np.int8).view(np.uint8)}
+    quark = {
+        "quant_method": "quark",
+        "export": {"pack_method": "reorder", "weight_format": "real_quantized"},
+        "global_quant_config": {"weight": quark_spec()},
+    }
+    if is_ok and name != "lm_head":
+        stored[f"{name}.weight"] = x
+    export = folder(tmp_path / "export", stored, {"quantization_config": quark} | config)
+    report = validate(export, folder(tmp_path / "float", {f"{name}.weight": x}, config))
+    assert report.ok == is_ok, report.findings
+    assert report.explains_all == is_ok
+    assert any("is quantised, but the reference has no tensor" in finding.says for finding in report.findings) != is_ok
+
+
 def test_quark_legacy_bytes_under_todays_label_are_found(tmp_path: Path) -> None:
     export, original, _ = quark_legacy(tmp_path, "fp6_e3m2", "mxfp6_e3m2")
     config = json.loads((export / "config.json").read_text())

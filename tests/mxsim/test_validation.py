@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from mxsim.checkpoints import open_checkpoint
 from mxsim.checkpoints.safetensors_file import SafetensorsFile
@@ -56,6 +57,18 @@ def test_every_export_is_explained(name: str, policy: str) -> None:
     calibrated = [v.name for v in report.tensors if v.status != "proven"]
     assert all(tensor.endswith("input_scale") for tensor in calibrated)
     assert bool(calibrated) == (name == "mo_NVFP4_DEFAULT_CFG")
+
+
+@needs_data
+def test_a_quantised_weight_that_the_reference_lacks_is_a_finding(tmp_path: Path) -> None:
+    tensors = load_file(ROOT / "tiny" / "model.safetensors")
+    lacking = "model.layers.0.mlp.up_proj.weight"
+    for names in ([lacking], [name for name in tensors if name.endswith("_proj.weight")]):
+        folder = copied("tiny", tmp_path / str(len(names)))
+        save_file({name: array for name, array in tensors.items() if name not in names}, folder / "model.safetensors")
+        report = validate(ROOT / "ct_MXFP4", folder)
+        assert not report.ok
+        assert [f.where for f in report.findings if "is quantised, but the reference has no tensor of that name" in f.says] == sorted(names)
 
 
 @needs_data

@@ -19,6 +19,7 @@ from mxsim.cli import cost, hardware
 from mxsim.devices import device_names
 from mxsim.errors import MxsimError, UnknownNameError
 from mxsim.shapes import SHAPES
+from mxsim.workload import Phase, build_workload
 
 app = typer.Typer()
 app.command("cost")(cost.command)
@@ -51,7 +52,7 @@ def test_missing_energy_is_null_until_an_assumption_is_accepted() -> None:
 
 
 def test_several_choices_stand_side_by_side(tmp_path: Path) -> None:
-    Assignment.uniform(["model.layers.0.mlp.up_proj"], "nvfp4").save(tmp_path)
+    Assignment.uniform(build_workload(SHAPES["stories260K"], Phase(context=1)).linears, "nvfp4").save(tmp_path)
     call = ("cost", "stories260K", "--hardware", "h200", "--format", "bf16", "--format", "int8:bf16", "--assignment", str(tmp_path))
     text = run(*call)
     header = next(line for line in text.splitlines() if line.startswith("total"))

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import mxsim
 from mxsim import quantize_file as engine
 from mxsim.cli import quantize
+from mxsim.plan import ROUNDINGS
 from mxsim.quantize_file import QuantizationError, Request, quantize_file
 
 FORMATS = tuple(mxsim.FORMATS)
@@ -187,7 +188,20 @@ def test_a_file_that_was_there_stays_until_the_new_one_is_whole(tmp_path: Path, 
     assert not list(tmp_path.glob(".*part"))
 
 
+@pytest.mark.parametrize("other", ["a.codes", "a.scales"])
+def test_a_copied_tensor_is_not_overwritten_by_a_quantised_one(other: str, tmp_path: Path) -> None:
+    save_file({"a": weights((4, 32)), other: weights((4, 32), 1)}, tmp_path / "m.safetensors")
+    with pytest.raises(mxsim.MxsimError, match=rf"tensor 'a' writes '{other}', .* rename .*--tensors"):
+        quantize_file(tmp_path / "m.safetensors", tmp_path / "q.safetensors", Request(format="mxfp4_e2m1", tensors=["a"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+
+
 @pytest.mark.parametrize(("name", "message"), [("q.npy", "must end in .safetensors"), ("no/q.safetensors", "folder .* does not exist")])
 def test_refused_outputs(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(mxsim.MxsimError, match=message):
         quantize_file(saved(tmp_path, weights((2, 32))), tmp_path / name, Request(format="mxfp4_e2m1"))
+
+
+def test_every_rounding_is_named_in_the_help() -> None:
+    text = run("--help")
+    assert all(name in text and name in (mxsim.quantize.__doc__ or "") for name in ROUNDINGS)

@@ -178,3 +178,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_unit(tmp_path / "binary.toml")
     with pytest.raises(mxsim.MxsimError, match=r"did you mean 'nvidia_volta'.*path of a \.toml file"):
         load_unit("nvidia_volt")
+
+
+def test_a_path_that_adds_all_of_k_at_once_has_nothing_to_promote() -> None:
+    path = next(path for unit in mxsim.UNITS.values() for path in unit.paths if path.chunk is None and path.instruction_length is None)
+    with pytest.raises(mxsim.MxsimError, match="promote_every is 32: leave it out: the path adds all of K at once"):
+        replace(path, promote_every=32)
