@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,11 @@ class Scenario:
         was_not_asked_for = self.shortens or phase == USUAL_STEP
         return replace(phase, context=min(phase.context, longest)) if was_not_asked_for else phase
 
+    @property
+    def device_sha256(self) -> str | None:
+        """Of the device's figures, which neither a name nor a file's place tells."""
+        return None if self.device is None else hashlib.sha256(repr(load_device(self.device)).encode()).hexdigest()
+
     def to_json(self) -> dict[str, Any]:
         return {
             "device": self.device,
@@ -118,7 +124,7 @@ class Budget:
         kind, _, value = text.partition("=")
         share = value.endswith("x")
         try:
-            amount = float(value[:-1] if share else value)
+            amount = float((value[:-1] if share else value).replace("_", "?"))  # which Python takes for no more than a separator
         except ValueError:
             raise DmxError(f"budget {text!r} is not KIND=AMOUNT, such as bits=5.0 or energy=0.6x; kinds are {', '.join(METRICS)}") from None
         return cls(
@@ -252,7 +258,10 @@ def constraint(budget: Budget, space: DecisionSpace, shape: ModelShape | None) -
         costs, fixed, wide = _bits_table(budget, space), 0.0, float(WIDE_BITS)
     else:
         if shape is None:
-            raise DmxError(f"a budget in {budget.kind} needs a model whose shape mxsim describes; only bits can be counted for this one")
+            raise DmxError(
+                f"a budget in {budget.kind} needs a model whose shape mxsim describes, its linears named and sized as its config says; "
+                "only bits can be counted for this one"
+            )
         scenario = budget.scenario.fitted(shape)
         phases = scenario.phases
         table = build_cost_table(
@@ -269,8 +278,10 @@ def constraint(budget: Budget, space: DecisionSpace, shape: ModelShape | None) -
         for phase, times in phases if metric != "weight_bytes" else ():
             weights[phase] = weights.get(phase, 0.0) + times  # a step that is named twice adds up
         rows, fixed = table.scenario(metric, weights)
-        by_name = dict(zip(table.groups, rows, strict=True))
-        costs = np.array([by_name[decision.name] for decision in space.decisions], np.float64)
+        place_of = {layer: place for place, decision in enumerate(space.decisions) for layer in decision.layers}
+        costs = np.zeros((len(space.decisions), len(space.pairs)))
+        for members, row in zip(table.groups.values(), rows, strict=True):  # several to a decision where linears share a weight
+            costs[place_of[members[0]]] += row
         wide = math.fsum(weight * table.wide_cost(metric, phase) for phase, weight in weights.items())
     limit = budget.amount * wide if budget.is_share else budget.amount
     return Constraint(budget=budget.fitted(shape), costs=costs, fixed=fixed, limit=limit, wide=wide)

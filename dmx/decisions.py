@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from dmx.errors import DmxError
 from dmx.models import LoadedModel, select
@@ -100,6 +101,7 @@ def decision_space(
 
     Args: formats: block formats, in any order.  tie: q, k and v decide together, so do gate and up, as runtimes that fuse them need.
         apart: weight and input formats are chosen each for itself.  only, skip: patterns over the names of linears.
+    Linears that share one weight decide together in any case.
     Raises: DmxError for a model with weights that are in no torch.nn.Linear, which would stay wide without being listed.
     """
     hidden = unsearched_matrices(model.module)
@@ -112,10 +114,11 @@ def decision_space(
     linears = model.linears
     names = select(linears, only, skip)
     members: dict[str, list[str]] = {}
+    owners: dict[torch.Tensor, str] = {}
     for name in names:
         weight = linears[name].weight
         shape = LinearShape(name=name, out_features=int(weight.shape[0]), in_features=int(weight.shape[1]))
-        members.setdefault(shape.group if tie else name, []).append(name)
+        members.setdefault(owners.setdefault(linears[name].weight, shape.group if tie else name), []).append(name)
     chosen = set(names)
     return DecisionSpace(
         decisions=tuple(

@@ -90,8 +90,15 @@ def evaluate(
     """
     loaded = load_model(model)
     chosen = None if assignment is None else read_assignment(loaded, assignment)
-    tokens = fitting(loaded, text) if isinstance(text, TokenText) else report_text(loaded, text, part=part, context=context)
+    if isinstance(text, TokenText):
+        tokens = fitting(loaded, text, part=part, context=context)
+    else:
+        tokens = report_text(loaded, text, part=part, context=context)
     tokens = tokens.first(windows)
+    if tasks:
+        from dmx.tasks import read_tasks
+
+        read_tasks(tasks, task_limit)
     if promote_every is not None and unit is None:
         raise DmxError("promote_every says how a unit adds up: pass a unit with it")
     if unit is not None and chosen is None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from dmx.errors import DmxError
 
 
 def made_folder(path: Path) -> Path:
-    """The folder, made where it is not there. Raises: DmxError where it cannot be, before anything is computed for it."""
+    """The folder, made where it is not there. Raises: DmxError where nothing can be written to it, before anything is computed for it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
-        raise DmxError(f"results cannot go to {str(path)!r}: {error.strerror or error}; pass a folder, new or not") from error
+        reason = error.strerror or error
+        raise DmxError(f"results cannot go to {str(path)!r}: {reason}; pass a folder, new or not, that can be written to") from error
     return path

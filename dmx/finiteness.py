@@ -22,7 +22,10 @@ def where_not_finite(module: nn.Module, run: Callable[[], Any]) -> str:
         run()
     if not found:
         return "every module's output is finite, but not what is made of them"
-    return f"the first values that are not finite come out of {found[0]!r}"
+    own = module.get_submodule(found[0]).named_parameters(recurse=False)
+    broken = [leaf for leaf, parameter in own if not bool(torch.isfinite(parameter).all())]
+    cause = f", whose own {broken[0]} holds values that are not finite: mend the checkpoint" if broken else ""
+    return f"the first values that are not finite come out of {found[0]!r}{cause}"
 
 
 def where_gradient_not_finite(module: nn.Module, loss: Callable[[], torch.Tensor]) -> str:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from dmx.live_modules import Forwards
+
 Found = TypeVar("Found")
 
 #: What may be kept in all; beyond it deeper blocks are computed anew.
@@ -87,13 +89,13 @@ class KeptBlocks:
 
             return forward
 
+        replaced = Forwards()
         for i in range(len(forwards)):
-            self._blocks[i].forward = forward_of(i)
+            replaced.replace(self._blocks[i], forward_of(i))
         try:
             yield
         finally:
-            for block, forward in zip(self._blocks, forwards, strict=False):
-                block.forward = forward
+            replaced.restore()
 
 
 def blocks_of(module: nn.Module, layers: Sequence[str]) -> tuple[list[nn.Module], list[int]]:

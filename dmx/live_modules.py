@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
 
@@ -37,6 +37,26 @@ class AsFound:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.restore()
+
+
+class Forwards:
+    """Modules that compute something else for a while. restore() gives each its forward back: the class's own where it had no other."""
+
+    def __init__(self) -> None:
+        self._found: dict[nn.Module, Any] = {}
+
+    def replace(self, module: nn.Module, forward: Callable[..., Any]) -> None:
+        self._found.setdefault(module, module.__dict__.get("forward"))
+        module.forward = forward
+
+    def restore(self) -> None:
+        """Put them back. A second call does nothing."""
+        for module, forward in self._found.items():
+            if forward is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.forward = forward
+        self._found = {}
 
 
 def gives_back(function: Callable[P, Result]) -> Callable[P, Result]:

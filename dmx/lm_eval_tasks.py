@@ -17,23 +17,12 @@ if TYPE_CHECKING:
     from dmx.tasks import TaskScore
 
 
-def score_harness_tasks(
-    module: nn.Module,
-    tokenizer: Any,
-    names: Sequence[str],
-    *,
-    limit: int | None = None,
-    batch_tokens: int = 8192,
-) -> dict[str, TaskScore]:
-    """Score a live module by the harness's own code.
+def known_tasks(names: Sequence[str]) -> tuple[Any, dict[str, str]]:
+    """The harness's manager of tasks, and what it calls each of these: name as given -> the name of the task.
 
-    Args: names: of its tasks or groups of tasks, or .yaml files of either.
-    Returns: name as given -> score; chance is of guessing among the choices of each question, where they are known.
-    Raises: DmxError where the harness is not installed, a task is unknown or cannot be loaded, or has no accuracy.
+    Raises: DmxError where the harness is not installed, or does not know a task.
     """
     try:
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise DmxError(
@@ -50,6 +39,27 @@ def score_harness_tasks(
                 f"unknown task {name!r}: it is no embedded task, no file, and no task of lm-evaluation-harness "
                 "(its names: python -m lm_eval ls tasks)"
             )
+    return manager, found
+
+
+def score_harness_tasks(
+    module: nn.Module,
+    tokenizer: Any,
+    names: Sequence[str],
+    *,
+    limit: int | None = None,
+    batch_tokens: int = 8192,
+) -> dict[str, TaskScore]:
+    """Score a live module by the harness's own code.
+
+    Args: names: of its tasks or groups of tasks, or .yaml files of either.
+    Returns: name as given -> score; chance is of guessing among the choices of each question, where they are known.
+    Raises: DmxError where the harness is not installed, a task is unknown or cannot be loaded, or has no accuracy.
+    """
+    manager, found = known_tasks(names)
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
     try:
         with not_training(module):
             model = HFLM(

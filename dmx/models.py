@@ -61,6 +61,12 @@ class LoadedModel:
         return sorted({str(parameter.dtype) for parameter in self.module.parameters()})
 
     @property
+    def stored_sha256(self) -> str:
+        """Of the dtypes that weights were stored in, from which they are converted: their values' hash does not say."""
+        told = sorted(f"{name} {dtype}" for name, dtype in self.stored_dtypes.items())
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+    @property
     def linears(self) -> dict[str, nn.Linear]:
         """The linears whose formats are searched, by name."""
         return searched_linears(self.module)
@@ -78,14 +84,14 @@ class LoadedModel:
 
     @property
     def shape(self) -> ModelShape | None:
-        """The shape that costs are computed from; None for architectures that mxsim does not describe."""
-        from mxsim.model_config import shape_from_config
+        """The shape that costs are computed from; None for architectures that mxsim does not describe, and where its config tells other
+        linears than the module has."""
+        from dmx.tracing import traced_shape
 
-        config = getattr(self.module, "config", None)
-        if config is None:
+        if getattr(self.module, "config", None) is None:
             return None
         try:
-            return shape_from_config(config.to_dict(), name=self.name)
+            return traced_shape(self.module, self.name)
         except MxsimError:
             return None
 
@@ -166,6 +172,8 @@ def _describe(module: nn.Module, tokenizer: Any, name: str, source: str, stored:
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     config = getattr(module, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        raise DmxError(f"model {name!r} is an encoder with a decoder, not a causal language model: pass a decoder-only one")
     if not searched_linears(module):
         raise DmxError(
             f"model {name!r} has no torch.nn.Linear in its decoder, so there is nothing to assign formats to: "

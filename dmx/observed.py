@@ -14,6 +14,7 @@ from tqdm import tqdm
 from dmx.calibration import Calibration
 from dmx.decisions import DecisionSpace
 from dmx.ladder import Ladder, weight_ladder
+from dmx.live_modules import Forwards
 from dmx.models import LoadedModel
 from dmx.quantised_linear import InputQuantiser
 
@@ -102,9 +103,10 @@ def observe(
         return forward
 
     with ExitStack() as stack:
+        forwards = Forwards()
+        stack.callback(forwards.restore)
         for i, linear in enumerate(weights.linears):
-            stack.callback(setattr, linear, "forward", linear.forward)
-            linear.forward = forward_of(i, linear)  # type: ignore[method-assign, assignment]
+            forwards.replace(linear, forward_of(i, linear))
         stack.callback(quantiser.forget)
         for index in tqdm(torch.split(windows, batch_windows), desc=title, unit="batch", disable=not progress, leave=False):
             loss = calibration.loss(index)

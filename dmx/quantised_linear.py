@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from dmx.errors import DmxError
+from dmx.last_input import LastInput
 from dmx.live_modules import AsFound
 from dmx.models import LoadedModel, load_model
 from dmx.quantisers import fake_quantize
@@ -25,19 +26,14 @@ class InputQuantiser:
 
     def __init__(self, policy: str) -> None:
         self.policy = policy
-        self._input: torch.Tensor | None = None
-        self._values: dict[str, torch.Tensor] = {}
+        self._values = LastInput[torch.Tensor]()
 
     def __call__(self, x: torch.Tensor, format: str) -> torch.Tensor:
-        if x is not self._input:
-            self._input, self._values = x, {}
-        if format not in self._values:
-            self._values[format] = fake_quantize(x, format, self.policy)
-        return self._values[format]
+        return self._values.made(x, format, lambda: fake_quantize(x, format, self.policy))
 
     def forget(self) -> None:
         """Let go of the last input."""
-        self._input, self._values = None, {}
+        self._values.forget()
 
 
 class Applied:
@@ -53,6 +49,7 @@ class Applied:
         """Args: found: the module before it was loaded, to be given back so."""
         self.assignment, self._found = assignment, found or AsFound(None)
         self._inputs = InputQuantiser(assignment.policy)
+        # Parameters, not their values, are exchanged: linears may share one.
         self._originals: dict[nn.Linear, torch.Tensor] = {}
         self._quantised: dict[nn.Linear, torch.Tensor] = {}
         self._handles: list[RemovableHandle] = []
@@ -61,9 +58,9 @@ class Applied:
             linear = linears[name]
             weight = linear.weight.detach()
             values = fake_quantize(weight.to(stored_dtypes.get(name, weight.dtype)), pair.weight, assignment.policy)
-            self._originals[linear] = linear.weight.data
-            self._quantised[linear] = values.to(weight.dtype)
-            linear.weight.data = self._quantised[linear]
+            self._originals[linear] = linear.weight
+            self._quantised[linear] = nn.Parameter(values.to(weight.dtype), requires_grad=False)
+            linear.weight = self._quantised[linear]
             self._handles.append(linear.register_forward_pre_hook(self._hook(pair)))
 
     def _hook(self, pair: FormatPair) -> Any:
@@ -79,20 +76,20 @@ class Applied:
         """The float model, for the time of the block."""
         self._active = False
         for linear, weight in self._originals.items():
-            linear.weight.data = weight
+            linear.weight = weight
         try:
             yield
         finally:
             self._active = True
             for linear, weight in self._quantised.items():
-                linear.weight.data = weight
+                linear.weight = weight
 
     def undo(self) -> None:
         """Give the module its weights back and take the hooks off. A second call does nothing."""
         for handle in self._handles:
             handle.remove()
         for linear, weight in self._originals.items():
-            linear.weight.data = weight
+            linear.weight = weight
         self._handles, self._originals, self._quantised = [], {}, {}
         self._inputs.forget()
         self._found.restore()

@@ -17,6 +17,8 @@ from torch.nn import functional
 
 from dmx.continuous import field_widths, sliding_operand
 from dmx.ladder import Ladder, compact, weight_ladder
+from dmx.last_input import LastInput
+from dmx.live_modules import Forwards
 from dmx.quantisers import fake_quantize
 
 
@@ -107,14 +109,13 @@ class RelaxedModel:
         self.relaxation = relaxation
         self._widths = None if relaxation == "mix" else field_widths(self.formats, policy)
         self._linears = dict(linears)
-        self._forwards: dict[str, Any] = {}
+        self._forwards = Forwards()
         self.weights: list[Ladder] = []  #: of each linear, compact
         stored = stored_dtypes or {}
         for name, linear in self._linears.items():
             self.weights.append(weight_ladder(linear.weight.detach(), stored.get(name), self.formats, policy))
-        self._input: torch.Tensor | None = None
-        self._values: dict[int, torch.Tensor] = {}
-        self._ladder: Ladder | None = None
+        self._values = LastInput[torch.Tensor]()  #: in a place's format
+        self._ladder = LastInput[Ladder]()
         self.degrees = torch.zeros(len(self.names), 2, len(self.formats) - 1)
 
     @property
@@ -128,39 +129,32 @@ class RelaxedModel:
         self.forget()
 
     def __enter__(self) -> RelaxedModel:
-        for i, (name, linear) in enumerate(self._linears.items()):
-            self._forwards[name] = linear.forward
-            linear.forward = self._relaxed(i, linear)  # type: ignore[method-assign]
+        for i, linear in enumerate(self._linears.values()):
+            self._forwards.replace(linear, self._relaxed(i, linear))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for name, linear in self._linears.items():
-            linear.forward = self._forwards[name]  # type: ignore[method-assign]
+        self._forwards.restore()
         self.forget()
 
     def forget(self) -> None:
         """Let go of the last input."""
-        self._input, self._ladder, self._values = None, None, {}
+        self._values.forget()
+        self._ladder.forget()
 
     def _input_value(self, x: torch.Tensor, place: int) -> torch.Tensor:
         """x in the ladder's format at a place; linears that share an input share the work."""
-        if x is not self._input:
-            self.forget()
-            self._input = x
-        if place not in self._values:
-            self._values[place] = fake_quantize(x.detach(), self.formats[place], self.policy)
-        return self._values[place]
+        return self._values.made(x, place, lambda: fake_quantize(x.detach(), self.formats[place], self.policy))
 
     def _input_ladder(self, x: torch.Tensor) -> Ladder:
         """x in every format; compact where it will be kept for a backward pass."""
-        if x is not self._input or self._ladder is None:
-            values = [self._input_value(x, place) for place in range(len(self.formats))]
-            # Off the CPU it would have to be waited for whether bfloat16 holds them.
-            is_kept = self.degrees.requires_grad and x.device.type == "cpu"
-            self._ladder = Ladder([compact(value) for value in values] if is_kept else values)
-            if is_kept:
-                self._values = {}
-        return self._ladder
+        return self._ladder.made(x, "ladder", lambda: self._new_ladder(x))
+
+    def _new_ladder(self, x: torch.Tensor) -> Ladder:
+        # Off the CPU it would have to be waited for whether bfloat16 holds them.
+        if self.degrees.requires_grad and x.device.type == "cpu":
+            return Ladder([compact(fake_quantize(x.detach(), format, self.policy)) for format in self.formats])
+        return Ladder([self._input_value(x, place) for place in range(len(self.formats))])
 
     def _relaxed(self, i: int, linear: nn.Linear) -> Any:
         def forward(x: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from dmx.errors import DmxError
 from dmx.files import made_folder
 from dmx.secants import Secants
+from mxsim.files import renamed_when_whole
 
 if TYPE_CHECKING:
     from dmx.training import Training, TrainingState
@@ -86,13 +87,18 @@ class SearchState:
             return
         tensors = dict(self._tensors) if self.path is None else {**self._tensors, "path": self.path.sums}
         name = self._state_name()
-        part = self.folder / f"{name}.part"
-        save_file({key: value.contiguous() for key, value in tensors.items()}, part)
-        os.replace(part, self.folder / name)
+        try:
+            with renamed_when_whole(self.folder / name) as part:
+                save_file({key: value.contiguous() for key, value in tensors.items()}, part)
+        except (OSError, SafetensorError) as error:
+            raise DmxError(
+                f"the state of the search cannot be saved to {self.folder / name}: {error}; make room there, then run it again: it goes on "
+                "from what was saved before"
+            ) from error
         self._write_notes()
         for old in self.folder.glob(f"*.{STATE}"):
             if old.name != name:
-                old.unlink()
+                old.unlink(missing_ok=True)
 
     def _state_name(self) -> str:
         return f"{self._step:06}.{STATE}"
@@ -113,9 +119,8 @@ class SearchState:
     def _replace(self, name: str, text: str) -> None:
         if self.folder is None:
             return
-        part = self.folder / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, self.folder / name)
+        with renamed_when_whole(self.folder / name) as part:
+            part.write_text(text, encoding="utf-8")
 
     def trajectory(self, decisions: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Loss, bits, cost and temperature at each step, and the offsets by layer."""
@@ -134,5 +139,5 @@ class SearchState:
     def finish(self) -> None:
         """The search is done: what was kept to resume it goes."""
         if self.folder is not None:
-            for path in (*self.folder.glob(f"*{STATE}"), self.folder / NOTES):
+            for path in (*self.folder.glob(f"*{STATE}*"), *self.folder.glob(f"*{NOTES}*")):
                 path.unlink(missing_ok=True)

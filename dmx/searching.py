@@ -84,10 +84,11 @@ def search(
     tokens = search_text(loaded, text, chosen, part=part)
     asked = {
         "code": code_sha256(),
-        "model": [loaded.sha256, loaded.config_sha256, loaded.dtypes],
+        "model": [loaded.sha256, loaded.config_sha256, loaded.dtypes, loaded.stored_sha256],
         "text": [tokens.windows_sha256, tokens.name],
         "config": chosen.to_json(),
         "budgets": [one.to_json() for one in budgets],
+        "devices": [one.scenario.device_sha256 for one in budgets],
         "layers": list(space.layers),
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -126,7 +127,7 @@ def search(
 def search_text(model: LoadedModel, text: str | Path | TokenText | None, config: SearchConfig, *, part: str = "all") -> TokenText:
     """The windows a search looks at: evenly spread over the text, as many as make config.tokens."""
     if isinstance(text, TokenText):
-        whole = fitting(model, text)
+        whole = fitting(model, text, part=part, context=config.context)
     else:
         context = min(model.context, SEARCH_CONTEXT) if config.context is None else config.context
         if text is None:

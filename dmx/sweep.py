@@ -19,11 +19,12 @@ from dmx.engines import engine
 from dmx.errors import DmxError
 from dmx.files import made_folder
 from dmx.models import load_model
+from dmx.quantisers import checked_formats
 from dmx.records import DONE, Run, code_sha256, is_done, read_record, record_path, write_record
 from dmx.running import SEARCHES, default_settings, report_tokens, search_tokens
 from dmx.search_config import check_seed, preset
 from dmx.task_files import read_task
-from dmx.tasks import task_sources
+from dmx.tasks import read_tasks
 from mxsim.errors import unknown_name
 from mxsim.files import renamed_when_whole
 from mxsim.version import VERSION
@@ -64,6 +65,8 @@ class Sweep:
         for method in self.methods:
             if method not in ALL_METHODS:
                 raise unknown_name("method", method, ALL_METHODS)
+        for name in self.references:
+            checked_formats((name,))
         if not self.budgets or not self.methods or not self.seeds:
             raise DmxError("a sweep needs at least one budget, one method and one seed")
         for setting in self.search:
@@ -89,7 +92,7 @@ def runs_of(sweep: Sweep) -> list[Run]:
     model = load_model(sweep.model)
     if sweep.search_text is None and model.source != "embedded":
         raise DmxError(f"a sweep on {model.name!r} needs text to look at: pass --text FILE; only the embedded model brings its own")
-    tasks = task_sources(sweep.tasks)
+    tasks, _ = read_tasks(sweep.tasks, sweep.task_limit)
     halves = sweep.search_text is not None and sweep.report_text is None
     places: dict[str, str | None] = {
         "model": None if sweep.model is None else str(sweep.model),
@@ -105,6 +108,7 @@ def runs_of(sweep: Sweep) -> list[Run]:
         "tasks": {name: None if path is None else _contents(path, sweep.task_limit) for name, path in tasks.items()},
         "task_limit": sweep.task_limit,
         "scenario": sweep.scenario.to_json(),
+        "device_sha256": sweep.scenario.device_sha256,
     }
     places |= {f"task:{name}": str(path) for name, path in tasks.items() if path is not None}
     space = decision_space(model, sweep.formats, tie=sweep.tie, apart=sweep.apart)
@@ -112,7 +116,13 @@ def runs_of(sweep: Sweep) -> list[Run]:
     budgets = [Budget.parse(text, sweep.scenario) for text in sweep.budgets]
     constraints(budgets, space, model.shape)
     base = {
-        "model": {"name": model.name, "source": model.source, "sha256": model.sha256, "config_sha256": model.config_sha256},
+        "model": {
+            "name": model.name,
+            "source": model.source,
+            "sha256": model.sha256,
+            "config_sha256": model.config_sha256,
+            "stored_sha256": model.stored_sha256,
+        },
         "policy": sweep.policy,
         "code": {"version": VERSION, "sha256": code_sha256()},
     }
@@ -144,7 +154,7 @@ def runs_of(sweep: Sweep) -> list[Run]:
             found += [
                 run(method, sweep.formats, budget, seed) for method in sweep.methods if not (method in UNSEEDED and seed != sweep.seeds[0])
             ]
-    return _scores_first(found)
+    return _scores_first(list({one.key: one for one in found}.values()))  # what was asked for twice is one run
 
 
 def _scores_first(runs: list[Run]) -> list[Run]:

@@ -93,6 +93,8 @@ def _item(record: Any, where: str) -> Item:
                 raise DmxError(f"{where}: the values of {', '.join(keys)} do not fit the layout: {error}") from error
             if not 0 <= item.gold < len(item.pairs):
                 raise DmxError(f"{where}: gold is {item.gold}, but there are {len(item.pairs)} choices, counted from 0")
+            if not all(continuation.strip() for _, continuation in item.pairs):
+                raise DmxError(f"{where}: a choice or continuation is empty: each needs a word or more")
             return item
     layouts = "; ".join(", ".join(keys) for keys in _LAYOUTS)
     raise DmxError(f"{where}: the keys are {', '.join(map(str, record)) or 'none'}; known layouts are {layouts}")

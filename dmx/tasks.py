@@ -77,12 +77,9 @@ def score_tasks(
     Returns: name -> score, in the order asked for; a file goes by its name without suffix.
     Raises: DmxError for an unknown or doubled name, a file that cannot be read, or a harness task where the harness is not installed.
     """
-    if limit is not None and limit < 1:
-        raise DmxError(f"a limit of {limit} questions leaves none: ask for 1 or more")
     if batch_tokens < 1:
         raise DmxError(f"batch_tokens is {batch_tokens}: a batch needs 1 token or more")
-    sources = task_sources(names)
-    local = {key: _items(key, path, limit) for key, path in sources.items() if path is not None or key in reference.NAMES}
+    sources, local = read_tasks(names, limit)
     hub = [key for key in sources if key not in local]
     scores: dict[str, TaskScore] = {}
     if hub:  # first: a missing harness should not cost a run of the others
@@ -94,6 +91,22 @@ def score_tasks(
         found = loglikelihoods(module, tokenizer, pairs, batch_tokens=batch_tokens, progress=progress, label=key)
         scores[key] = _score(items, found)
     return {key: scores[key] for key in sources}
+
+
+def read_tasks(names: Sequence[str], limit: int | None = None) -> tuple[dict[str, Path | None], dict[str, list[Item]]]:
+    """task_sources, and the questions of those that are no tasks of the harness; these are known to it.
+
+    Raises: DmxError as score_tasks does, but for what a tokenizer or the harness meets on the way: before anything is computed.
+    """
+    if limit is not None and limit < 1:
+        raise DmxError(f"a limit of {limit} questions leaves none: ask for 1 or more")
+    sources = task_sources(names)
+    local = {key: _items(key, path, limit) for key, path in sources.items() if path is not None or key in reference.NAMES}
+    if len(local) < len(sources):
+        from dmx.lm_eval_tasks import known_tasks
+
+        known_tasks([key for key in sources if key not in local])
+    return sources, local
 
 
 def task_sources(names: Sequence[str]) -> dict[str, Path | None]:

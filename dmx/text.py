@@ -14,6 +14,9 @@ from torch import nn
 from dmx.errors import DmxError
 from dmx.models import LoadedModel
 
+#: Of a text: all of its windows, or half of them.
+PARTS = ("all", "first", "second")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TokenText:
@@ -22,6 +25,16 @@ class TokenText:
     name: str
     sha256: str  #: of the text's UTF-8 bytes
     windows: torch.Tensor  #: (windows, context) int64
+
+    def half(self, part: str) -> TokenText:
+        """The "first" or "second" half of the windows, or "all"."""
+        if part not in PARTS:
+            raise DmxError(f"part {part!r} of a text is none of {', '.join(PARTS)}")
+        if part == "all":
+            return self
+        middle = len(self.windows) // 2
+        kept = self.windows[:middle] if part == "first" else self.windows[middle:]
+        return TokenText(name=f"{self.name} ({part} half)", sha256=self.sha256, windows=kept)
 
     def first(self, windows: int | None) -> TokenText:
         """The first windows only; all of them for None."""
@@ -64,13 +77,14 @@ def embedded_tokens(module: nn.Module) -> int:
     return int(table.weight.shape[0]) if table is not None else sys.maxsize
 
 
-def fitting(model: LoadedModel, text: TokenText) -> TokenText:
-    """The same text, once it is known to be one that the model can read.
+def fitting(model: LoadedModel, text: TokenText, *, part: str = "all", context: int | None = None) -> TokenText:
+    """The same text, or a half of it, once it is known to be one that the model can read.
 
+    Args: part: "all", or the "first" or "second" half of the windows.  context: what the windows should hold, where that was asked for.
     Raises: DmxError for windows of another form than (windows, tokens) int64, wider than the model's positions or of less than 2 tokens, or
         with a token that the model has no embedding of.
     """
-    windows = text.windows
+    windows = text.half(part).windows
     if windows.ndim != 2 or windows.dtype != torch.int64 or not len(windows):
         raise DmxError(
             f"text {text.name!r} has windows of shape {tuple(windows.shape)} and {windows.dtype}: pass (windows, tokens) of torch.int64, "
@@ -84,7 +98,9 @@ def fitting(model: LoadedModel, text: TokenText) -> TokenText:
         raise DmxError(
             f"text {text.name!r} holds token {wrong}, but {model.name!r} knows 0 to {known - 1}: tokenize it with the model's own tokenizer"
         )
-    return text
+    if context not in (None, windows.shape[1]):
+        raise DmxError(f"text {text.name!r} is cut into windows of {windows.shape[1]} tokens, not of the {context} asked for: cut it anew")
+    return text.half(part)
 
 
 def _fit(model: LoadedModel) -> str:
@@ -107,12 +123,8 @@ def tokenize(model: LoadedModel, text: str, *, name: str, context: int | None = 
         raise DmxError(f"the tokenizer of {model.name!r} gives token {largest}, but the model knows {known}: it is another model's")
     count = len(ids) // length
     windows = torch.tensor(ids[: count * length], dtype=torch.int64).view(count, length)
-    if part != "all":
-        if part not in ("first", "second"):
-            raise DmxError(f"part {part!r} of a text is none of all, first, second")
-        middle = count // 2
-        windows = windows[:middle] if part == "first" else windows[middle:]
-    if not len(windows):
+    whole = TokenText(name=name, sha256=hashlib.sha256(text.encode()).hexdigest(), windows=windows)
+    found = whole.half(part)
+    if not len(found.windows):
         raise DmxError(f"text {name!r} has {len(ids)} tokens, too few for a window of {length}: pass a longer text or a smaller context")
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return TokenText(name=name if part == "all" else f"{name} ({part} half)", sha256=digest, windows=windows)
+    return found

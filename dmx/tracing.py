@@ -36,17 +36,18 @@ def traced_linears(model: nn.Module) -> tuple[LinearShape, ...]:
     return tuple(found)
 
 
-def traced_shape(model: Any) -> ModelShape:
+def traced_shape(model: Any, name: str | None = None) -> ModelShape:
     """The shape of a live transformers model: its config's, checked against its modules.
 
+    Args: name: what it is called; its class when None.
     Raises: MxsimError where the two differ, naming the first difference.
     """
-    shape = shape_from_config(model.config.to_dict(), name=type(model).__name__)
+    shape = shape_from_config(model.config.to_dict(), name=name or type(model).__name__)
     live = {linear.name: linear for linear in traced_linears(model)}
     described = {linear.name: linear for linear in model_linears(shape)}
-    for name in sorted(set(live) | set(described)):
-        if live.get(name) != described.get(name):
-            raise MxsimError(f"layer {name!r}: the config describes {described.get(name)}, the live model has {live.get(name)}")
+    for layer in sorted(set(live) | set(described)):
+        if live.get(layer) != described.get(layer):
+            raise MxsimError(f"layer {layer!r}: the config describes {described.get(layer)}, the live model has {live.get(layer)}")
     return shape
 
 

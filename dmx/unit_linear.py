@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 import mxsim
-from dmx.live_modules import AsFound
+from dmx.last_input import LastInput
+from dmx.live_modules import AsFound, Forwards
 from dmx.models import LoadedModel, load_model
 from dmx.quantised_linear import check_fits
 from dmx.quantisers import as_numpy
@@ -57,10 +58,9 @@ class UnitApplied:
     ) -> None:
         """Args: found: the module before it was loaded, to be given back so."""
         self.assignment, self.unit, self._found = assignment, unit, found or AsFound(None)
-        self._forwards: dict[nn.Linear, Any] = {}
+        self._forwards = Forwards()
         self._computed: dict[nn.Linear, Callable[[torch.Tensor], torch.Tensor]] = {}
-        self._input: torch.Tensor | None = None
-        self._operands: dict[str, Operand] = {}
+        self._operands = LastInput[Operand]()
         self._squares = {"difference": 0.0, "fake": 0.0}
         for pair in assignment.layers.values():
             unit.path_for(_path_format(pair.activation), _path_format(pair.weight))
@@ -69,9 +69,11 @@ class UnitApplied:
             weight = linear.weight.detach()
             operand = quantised_operand(weight.to(stored_dtypes.get(name, weight.dtype)), pair.weight, assignment.policy)
             self._computed[linear] = self._by_unit(operand, pair.activation, linear.bias)
+        self._compute()
+
+    def _compute(self) -> None:
         for linear, computed in self._computed.items():
-            self._forwards[linear] = linear.__dict__.get("forward")
-            linear.forward = computed  # type: ignore[method-assign, assignment]
+            self._forwards.replace(linear, computed)
 
     def _by_unit(self, weight: Operand, format: str, bias: torch.Tensor | None) -> Callable[[torch.Tensor], torch.Tensor]:
         values = operand_values(weight)
@@ -89,11 +91,9 @@ class UnitApplied:
 
     def _operand(self, x: torch.Tensor, format: str) -> Operand:
         """Linears that share an input share its quantised form."""
-        if x is not self._input:
-            self._input, self._operands = x, {}
-        if format not in self._operands:
-            self._operands[format] = quantised_operand(x.detach().reshape(-1, x.shape[-1]), format, self.assignment.policy)
-        return self._operands[format]
+        return self._operands.made(
+            x, format, lambda: quantised_operand(x.detach().reshape(-1, x.shape[-1]), format, self.assignment.policy)
+        )
 
     def _compare(self, product: npt.NDArray[np.float32], fake: npt.NDArray[np.float32]) -> None:
         difference = product.astype(np.float64) - fake
@@ -110,25 +110,17 @@ class UnitApplied:
     @contextmanager
     def suspended(self) -> Iterator[None]:
         """The float model, for the time of the block."""
-        self._restore()
+        self._forwards.restore()
         try:
             yield
         finally:
-            for linear in self._forwards:
-                linear.forward = self._computed[linear]  # type: ignore[method-assign, assignment]
-
-    def _restore(self) -> None:
-        for linear, forward in self._forwards.items():
-            if forward is None:
-                linear.__dict__.pop("forward", None)
-            else:
-                linear.forward = forward  # type: ignore[method-assign]
+            self._compute()
 
     def undo(self) -> None:
         """Give the module its own arithmetic back. A second call does nothing."""
-        self._restore()
-        self._forwards, self._computed = {}, {}
-        self._input, self._operands = None, {}
+        self._forwards.restore()
+        self._computed = {}
+        self._operands.forget()
         self._found.restore()
 
     def __enter__(self) -> UnitApplied:

@@ -108,7 +108,7 @@ def allocate(
 
     def search_text() -> TokenText:
         if not drawn:
-            whole = fitting(loaded, text) if isinstance(text, TokenText) else _read(loaded, text, part, context)
+            whole = fitting(loaded, text, part=part, context=context) if isinstance(text, TokenText) else _read(loaded, text, part, context)
             drawn.append(sample_windows(whole, tokens, seed))
         return drawn[0]
 

@@ -26,6 +26,7 @@ def cached_scores(problem: Problem, kind: str, settings: dict[str, Any], compute
         "model": problem.model.sha256,
         "config": problem.model.config_sha256,
         "dtypes": problem.model.dtypes,
+        "stored": problem.model.stored_sha256,
         "device": problem.model.device.type,
         "tokens": text.windows_sha256,
         "policy": problem.policy,

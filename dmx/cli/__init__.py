@@ -5,13 +5,13 @@ Data goes to stdout, progress and errors to stderr. Exit status: 0 fine, 2 the c
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from dmx.cli import allocate, evaluate, export, search, sweep
 from dmx.errors import DmxError
+from mxsim.command_line import run
 from mxsim.errors import MxsimError
 from mxsim.version import VERSION
 
@@ -45,14 +45,4 @@ for name, module in (("search", search), ("allocate", allocate), ("evaluate", ev
 
 def main() -> None:
     """Run the command; bad input is a line on stderr and exit status 2."""
-    try:
-        app()
-    except (DmxError, MxsimError) as error:
-        print(f"dmx: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"dmx: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
-        sys.exit(2)
+    run(app, "dmx", DmxError, MxsimError)

@@ -14,8 +14,8 @@ from dmx.cli import options
 EXAMPLES = (
     "Examples: dmx allocate --method first_order --budget bits=5.0 -o out | "
     "dmx allocate ./model --method kl --budget bits=4.5 --text calibration.txt -o out | "
-    "dmx allocate ./model --method fisher --budget energy=0.5x --device vmxdotp_12nm --formats mxfp4_e2m1,mxfp6_e2m3,mxfp8_e4m3 "
-    "--text calibration.txt -o out"
+    "dmx allocate ./model --method fisher --budget energy=0.75x --device vmxdotp_12nm --assume vmxdotp_12nm-bf16-twice-fp8 "
+    "--formats mxfp4_e2m1,mxfp6_e2m3,mxfp8_e4m3 --text calibration.txt -o out"
 )
 
 

@@ -13,7 +13,7 @@ from dmx.cli import options
 
 EXAMPLES = (
     "Examples: dmx search --budget bits=5.0 -o out | "
-    "dmx search ./model --budget energy=0.6x --device vmxdotp_12nm --text calibration.txt -o out | "
+    "dmx search ./model --budget energy=0.75x --device vmxdotp_12nm --assume vmxdotp_12nm-bf16-twice-fp8 --text calibration.txt -o out | "
     "dmx search ./model --budget bits=5 --formats mxfp4_e2m1,mxfp6_e2m3,mxfp8_e4m3 --tie --set steps=100 --text calibration.txt -o out"
 )
 

@@ -14,7 +14,9 @@ from dmx.cli import options
 EXAMPLES = (
     "Examples: dmx sweep -o sweep | "
     "dmx sweep ./model --text mine.txt --budgets bits=4.5,bits=5,bits=6 --methods kl,fisher,dmx --seeds 0,1,2 -o sweep | "
-    "dmx sweep ./model --text mine.txt --budgets energy=0.5x,energy=0.6x --device vmxdotp_12nm --engine ray --address auto -o sweep"
+    "dmx sweep ./model --text mine.txt --budgets energy=0.75x,energy=0.8x --device vmxdotp_12nm "
+    "--assume vmxdotp_12nm-bf16-twice-fp8 -o sweep | "
+    "dmx sweep --engine ray --address auto -o sweep"
 )
 
 
@@ -52,15 +54,19 @@ def command(
     scenario: options.Steps = None,
     kv_format: options.KvFormat = "bf16",
     assume: options.Assume = None,
-    workers: Annotated[int, typer.Option("--workers", help="Processes; the machine's threads are split among them.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", help="Processes; the machine's threads are split among them.", min=1)] = 1,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray.")] = "local",
     address: Annotated[str | None, typer.Option("--address", help="Of a Ray cluster; left out, one is started here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
     """Run every method at every budget and seed, once each. Interrupt it anywhere and start it again."""
+    from dmx.engines import ENGINES
     from dmx.search_config import parse_settings
     from dmx.sweep import Sweep, run_sweep
+    from mxsim.errors import unknown_name
 
+    if engine not in ENGINES:  # here, before the model is loaded and sweep.json written
+        raise unknown_name("engine", engine, ENGINES)
     asked = Sweep(
         model=model,
         budgets=words(budgets),

@@ -215,7 +215,10 @@ def _write_json(loaded: LoadedModel, config: dict[str, Any], folder: Path) -> No
     if getattr(module, "generation_config", None) is not None:
         module.generation_config.save_pretrained(folder)
     if loaded.tokenizer is not None:
-        loaded.tokenizer.save_pretrained(folder)
+        try:
+            loaded.tokenizer.save_pretrained(folder)
+        except Exception as error:  # tokenizers raises no other kind, on a full disk say
+            raise DmxError(f"the tokenizer cannot be written to {folder.parent}: {error}") from error
 
 
 def _wide_dtype(loaded: LoadedModel) -> torch.dtype:
@@ -322,14 +325,14 @@ def _converted(weight: Array, spec: BlockFormat, policy: str) -> tuple[MXTensor,
 
 
 def _entries(loaded: LoadedModel, layers: dict[str, Layer]) -> Iterator[tuple[str, Layer | torch.Tensor]]:
-    """Every tensor of the state dict once, quantised weights as their layer; tied tensors under their first name."""
+    """Every tensor of the state dict, quantised weights as their layer; where the config ties tensors, under their first name alone."""
     seen: set[int] = set()
     tied = bool(getattr(getattr(loaded.module, "config", None), "tie_word_embeddings", False))
     for name, tensor in loaded.module.state_dict().items():
         module = name.removesuffix(".weight")
         if name.endswith(".weight") and module in layers:
             yield module, layers[module]
-        elif not (tied and name == "lm_head.weight") and not (tensor.numel() and tensor.data_ptr() in seen):
+        elif not (tied and (name == "lm_head.weight" or (tensor.numel() and tensor.data_ptr() in seen))):
             yield name, tensor
         seen.add(tensor.data_ptr())
 

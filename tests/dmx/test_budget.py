@@ -229,7 +229,7 @@ def test_costs_are_told_for_the_first_budget_that_has_a_device(llama: LoadedMode
     assert found([bits]).achieved["latency_s"] is None
 
 
-@pytest.mark.parametrize("text", ["bits", "bits=", "bits=x", "bits=five", "bits=-1", "bits=nan", "bits=0"])
+@pytest.mark.parametrize("text", ["bits", "bits=", "bits=x", "bits=five", "bits=-1", "bits=nan", "bits=0", "bits=5_0"])
 def test_what_is_no_budget_is_refused(text: str) -> None:
     with pytest.raises(DmxError):
         Budget.parse(text)

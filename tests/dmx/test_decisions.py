@@ -8,10 +8,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from dmx.budget import Budget, Scenario, constraint
 from dmx.decisions import decision_space, element_bits, scaled_bits
 from dmx.errors import DmxError
-from dmx.models import LoadedModel
+from dmx.models import LoadedModel, load_model
 from mxsim.storage_formats import FormatPair
+from tests.dmx.small_models import random_model
 
 THREE = ("mxfp8_e4m3", "mxfp4_e2m1", "mxfp6_e2m3")
 
@@ -45,6 +47,24 @@ def test_tied_layers_decide_together(llama: LoadedModel) -> None:
     layers = space.layer_pairs(choice)
     assert len({layers[layer] for layer in space.decisions[0].layers}) == 1
     assert space.choice_of(layers).tolist() == choice.tolist()
+
+
+@pytest.mark.parametrize("tie", [False, True])
+def test_linears_that_share_a_weight_decide_together_and_cost_together(tie: bool) -> None:
+    module = random_model("llama")
+    plain = load_model(module)
+    budget = Budget.parse("bytes=0.5x", Scenario())
+    apart = constraint(budget, decision_space(plain, THREE, tie=tie), plain.shape)
+    names = [f"model.layers.{i}.self_attn.o_proj" for i in (0, 1)]
+    module.get_submodule(names[1]).weight = module.get_submodule(names[0]).weight
+    shared = load_model(module)
+    space = decision_space(shared, THREE, tie=tie)
+    (decision,) = (one for one in space.decisions if one.name == names[0])
+    assert decision.layers == tuple(names)
+    assert sorted(space.layers) == sorted(shared.linears)
+    together = constraint(budget, space, shared.shape)
+    assert together.cheapest == pytest.approx(apart.cheapest)
+    assert together.dearest == pytest.approx(apart.dearest)
 
 
 def test_what_lies_outside_the_space_is_refused(llama: LoadedModel) -> None:

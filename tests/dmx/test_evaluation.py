@@ -58,6 +58,16 @@ def test_bad_input_is_refused(llama: LoadedModel, text: TokenText) -> None:
         evaluate(llama)
 
 
+def test_tasks_that_are_not_there_are_refused_before_anything_is_computed(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dmx.evaluation.logits_of", lambda *_: pytest.fail("computed"))
+    with pytest.raises(DmxError, match="does not exist"):
+        evaluate(llama, text=text, tasks=["missing.jsonl"])
+    with pytest.raises(DmxError, match="limit of 0"):
+        evaluate(llama, text=text, tasks=["recall"], task_limit=0)
+
+
 @pytest.mark.parametrize("how", ["float", "assignment", "unit"])
 def test_a_loss_that_is_not_finite_names_the_module(llama: LoadedModel, text: TokenText, how: str) -> None:
     broken = load_model(with_nan_weight(llama.module, "model.layers.1.post_attention_layernorm.weight"))

@@ -13,12 +13,13 @@ import torch
 
 from dmx.errors import DmxError
 from dmx.exporters import export
-from dmx.models import LoadedModel, load_model
+from dmx.models import LoadedModel, load_model, searched_linears
 from dmx.quantised_linear import apply
 from mxsim.assignment import Assignment
 from mxsim.checkpoints import open_checkpoint
 from mxsim.storage_formats import FormatPair
 from mxsim.validation import validate
+from tests.dmx.small_models import random_model
 
 DATA = os.environ.get("MXSIM_SHARED_DATA")
 TINY = Path(DATA or "") / "checkpoints" / "tiny"
@@ -57,6 +58,15 @@ def test_an_export_is_explained_to_the_last_bit(
     assert report.policy == policy
     assert all(v.status == "proven" for v in report.tensors)
     assert any("golden" in proof for proof in report.proofs)
+
+
+def test_tensors_that_were_tied_by_hand_are_all_written(tmp_path: Path) -> None:
+    """The configuration does not say so: a reader would look for both."""
+    module = random_model("llama")
+    module.lm_head.weight = module.model.embed_tokens.weight
+    assignment = Assignment.uniform(searched_linears(module), "mxfp4_e2m1")
+    written = open_checkpoint(export(module, assignment, "mxsim", tmp_path / "out"))
+    assert {"lm_head.weight", "model.embed_tokens.weight"} <= {*written.tensors}
 
 
 def test_shards_hold_the_same_tensors(tiny: LoadedModel, tmp_path: Path) -> None:

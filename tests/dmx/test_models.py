@@ -106,6 +106,48 @@ def test_scores_measured_in_another_precision_are_other_scores(tmp_path: Path) -
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
+def test_scores_of_weights_stored_in_another_dtype_are_other_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their float32 values are the same; what is quantised is what was stored."""
+    module = random_model("llama").to(torch.bfloat16)
+    narrow = load_model(save(module, tmp_path / "narrow"))
+    wide = load_model(save(module.float(), tmp_path / "wide"))
+    assert narrow.sha256 == wide.sha256
+    assert narrow.stored_sha256 != wide.stored_sha256
+    keys: list[str] = []
+    monkeypatch.setattr("dmx.searching.SearchState.open", lambda _, key: (keys.append(key), 1 / 0))
+    for model in (narrow, wide):
+        text = tokenize(model, random_text(), name="words")
+        allocate(model, "fisher", "bits=5", text=text, cache=tmp_path / "scores")
+        with pytest.raises(ZeroDivisionError):
+            search(model, "bits=5", text=text)
+    assert len(list((tmp_path / "scores").iterdir())) == 2
+    assert len(set(keys)) == 2
+
+
+@pytest.mark.parametrize("what", ["cut", "compiled", "without its head"])
+def test_a_module_that_is_not_what_its_config_says_has_no_known_cost(what: str) -> None:
+    module = random_model("llama")
+    assert load_model(module).shape is not None
+    if what == "cut":
+        module.model.layers = module.model.layers[:1]
+    other = {"cut": module, "compiled": torch.compile(module, backend="eager"), "without its head": module.model}[what]
+    loaded = load_model(other)
+    assert loaded.shape is None
+    found = allocate(loaded, "uniform", "bits=4")
+    assert found.achieved["bits"] == 4
+    assert found.achieved["bytes"] is None
+    with pytest.raises(DmxError, match="its linears named and sized as its config says"):
+        allocate(loaded, "uniform", "bytes=0.5x")
+
+
+def test_an_encoder_with_a_decoder_is_refused() -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    module = T5ForConditionalGeneration(T5Config(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, vocab_size=32))
+    with pytest.raises(DmxError, match="is an encoder with a decoder"):
+        load_model(module)
+
+
 def test_a_model_without_linears_is_refused() -> None:
     with pytest.raises(DmxError, match=r"no torch\.nn\.Linear"):
         load_model(torch.nn.Sequential(torch.nn.Embedding(4, 4)))

@@ -15,12 +15,13 @@ from dmx.errors import DmxError  # noqa: E402
 from dmx.evaluation import evaluate, logits_of  # noqa: E402
 from dmx.exporters import export  # noqa: E402
 from dmx.models import LoadedModel, content_hash, searched_linears  # noqa: E402
-from dmx.quantised_linear import apply, read_assignment  # noqa: E402
+from dmx.quantised_linear import InputQuantiser, apply, read_assignment  # noqa: E402
 from dmx.quantisers import fake_quantize  # noqa: E402
 from dmx.searching import search  # noqa: E402
 from dmx.text import TokenText  # noqa: E402
 from dmx.unit_linear import apply_unit  # noqa: E402
 from mxsim.assignment import Assignment  # noqa: E402
+from mxsim.storage_formats import FormatPair  # noqa: E402
 from tests.dmx.small_models import random_model  # noqa: E402
 
 
@@ -39,6 +40,38 @@ def test_undo_restores_every_bit(which: str, request: pytest.FixtureRequest) -> 
     assert content_hash(model.module) == before
     assert torch.equal(logits_of(model.module, ids), logits)
     applied.undo()
+
+
+def test_linears_that_share_a_weight_take_each_its_own_format() -> None:
+    module, apart = random_model("llama"), random_model("llama")
+    names = [f"model.layers.{i}.mlp.down_proj" for i in (0, 1)]
+    first, second = (module.get_submodule(name) for name in names)
+    apart.get_submodule(names[1]).weight.data = apart.get_submodule(names[0]).weight.data.clone()
+    second.weight = shared = first.weight
+    before, ids = shared.detach().clone(), torch.arange(16)[None]
+    assignment = Assignment(
+        layers={names[0]: FormatPair("mxfp4_e2m1", "mxfp8_e4m3"), names[1]: FormatPair("mxfp8_e4m3", "mxfp8_e4m3")}, policy="ocp"
+    )
+    logits = logits_of(module, ids)
+    with apply(module, assignment) as applied, apply(apart, assignment):
+        assert torch.equal(logits_of(module, ids), logits_of(apart, ids))
+        with applied.suspended():
+            assert torch.equal(logits_of(module, ids), logits)
+    assert first.weight is second.weight is shared
+    assert torch.equal(shared, before)
+
+
+def test_an_input_that_is_changed_in_place_is_another(llama: LoadedModel) -> None:
+    quantise, x = InputQuantiser("ocp"), torch.randn(4, 32)
+    first = quantise(x, "mxfp4_e2m1")
+    assert quantise(x, "mxfp4_e2m1") is first
+    x.mul_(1.7)
+    assert torch.equal(quantise(x, "mxfp4_e2m1"), fake_quantize(x, "mxfp4_e2m1"))
+    with torch.inference_mode():
+        y = torch.randn(4, 32)
+        quantise(y, "mxfp4_e2m1")
+        y.mul_(1.7)
+        assert torch.equal(quantise(y, "mxfp4_e2m1"), fake_quantize(y, "mxfp4_e2m1"))
 
 
 def test_a_live_module_keeps_its_mode_and_its_gradients(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ import pytest
 pytest.importorskip("transformers")
 
 import torch
+from safetensors import SafetensorError
 
+import mxsim
 from dmx import training
 from dmx.budget import Budget, Scenario, achieved, constraint, constraints
 from dmx.calibration import Calibration
@@ -32,12 +34,12 @@ from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings, pr
 from dmx.search_state import NOTES, SearchState
 from dmx.searching import search, search_text
 from dmx.secants import Secants
+from dmx.text import TokenText
 from mxsim.errors import MxsimError
 from tests.dmx.small_models import random_model, with_nan_gradient, with_nan_weight
 
 if TYPE_CHECKING:
     from dmx.models import LoadedModel
-    from dmx.text import TokenText
     from dmx.training import TrainingState
 
 FORMATS = ("mxfp4_e2m1", "mxfp8_e4m3")
@@ -199,6 +201,49 @@ def test_an_interrupted_search_gives_the_same_result(
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["assignment.json", "trajectory.json"]
 
 
+def test_a_module_computes_what_it_did_by_its_own_methods() -> None:
+    """No part is left with a forward of its own: what copies of it compute is theirs."""
+    module = random_model("llama")
+    text = TokenText(name="random", sha256="", windows=torch.arange(32 * 4).view(4, 32) % 64)
+    search(module, "bits=6", text=text, **QUICK)
+    assert not [name for name, part in module.named_modules() if "forward" in part.__dict__]
+
+
+def test_a_state_that_cannot_be_saved_says_where_and_what_then(
+    llama: LoadedModel, text: TokenText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    def unwritable(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dmx.search_state.save_file", full)
+        with pytest.raises(DmxError, match=r"cannot be saved to .*search_state\.safetensors: .*No space.*; make room there"):
+            search(llama, "bits=5", text=text, folder=tmp_path / "cut", **QUICK)
+    assert not list((tmp_path / "cut").iterdir())
+    monkeypatch.setattr("tempfile.TemporaryFile", unwritable)
+    with pytest.raises(DmxError, match="results cannot go to"):
+        search(llama, "bits=5", text=text, folder=tmp_path / "unwritable", **QUICK)
+
+
+def test_a_device_file_that_was_changed_makes_another_search(
+    llama: LoadedModel, text: TokenText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = Path(mxsim.__file__).parent / "devices" / "b200.toml"
+    own, keys = tmp_path / "own.toml", list[str]()
+    own.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr("dmx.searching.SearchState.open", lambda _, key: (keys.append(key), 1 / 0))
+    scenario = Scenario(device=str(own), assume=B200.assume)
+    for _ in range(2):
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                search(llama, "latency=3x", text=text, scenario=scenario, **QUICK)
+        own.write_text(own.read_text(encoding="utf-8").replace('title = "', 'title = "Changed ', 1), encoding="utf-8")
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
 def test_the_state_of_another_search_is_not_taken(llama: LoadedModel, text: TokenText, tmp_path: Path) -> None:
     state = SearchState.open(tmp_path, "another")
     state.save_training(_state_of(llama))
@@ -305,7 +350,8 @@ def test_a_search_runs_on_cuda(llama_folder: Path, text: TokenText, relaxation: 
 
 def test_a_loss_that_is_not_finite_names_the_module(llama: LoadedModel, text: TokenText) -> None:
     broken = with_nan_weight(llama.module, "model.layers.1.post_attention_layernorm.weight")
-    with pytest.raises(DmxError, match=r"the loss is nan .*'model\.layers\.1\.post_attention_layernorm'"):
+    place = r"'model\.layers\.1\.post_attention_layernorm', whose own weight holds values that are not finite"
+    with pytest.raises(DmxError, match=rf"the loss is nan .*{place}"):
         search(load_model(broken), "bits=5", text=text, **QUICK)
 
 

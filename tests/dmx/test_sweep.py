@@ -35,6 +35,11 @@ def finished(llama_folder: Path, text_file: Path, tmp_path_factory: pytest.TempP
     return sweep, folder
 
 
+def test_what_is_asked_for_twice_is_one_run(llama_folder: Path, text_file: Path) -> None:
+    twice = small_sweep(llama_folder, text_file, budgets=("bits=5", "bits=6", "bits=5.0"), seeds=(0, 0))
+    assert [run.key for run in runs_of(twice)] == [run.key for run in runs_of(small_sweep(llama_folder, text_file))]
+
+
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The labels of the runs that were done."""
@@ -165,6 +170,8 @@ def test_bad_sweeps_are_refused_before_anything_runs(llama_folder: Path, text_fi
         run_sweep(small_sweep(llama_folder, text_file, budgets=("bits=5", "bits=3")), tmp_path, progress=False)
     with pytest.raises((DmxError, MxsimError), match="kll"):
         small_sweep(llama_folder, text_file, methods=("kll",))
+    with pytest.raises(MxsimError, match="mxfp9"):
+        Sweep(references=("mxfp9",))
     with pytest.raises(DmxError, match="at least one budget"):
         small_sweep(llama_folder, text_file, budgets=())
     with pytest.raises(DmxError, match="seed is a setting of the whole sweep"):

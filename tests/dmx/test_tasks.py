@@ -180,6 +180,8 @@ def test_a_folder_holds_one_task_a_file(tmp_path: Path) -> None:
         ('{"query": "?", "choices": "ab", "gold": 1}', r"line 2.*'ab' is no list"),
         ('{"query": "?", "choices": ["a"], "gold": 0}', r"line 2.*no list of two choices"),
         ('{"context_options": "ab", "continuation": "c", "gold": 1}', r"line 2.*'ab' is no list"),
+        ('{"query": "?", "choices": ["a", " "], "gold": 0}', r"line 2: a choice or continuation is empty"),
+        ('{"text": ""}', r"line 2: a choice or continuation is empty"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:

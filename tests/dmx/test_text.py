@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +80,26 @@ def test_tokens_that_a_model_cannot_read_are_refused(llama: LoadedModel, windows
         allocate(llama, "fisher", "bits=5", text=text)
     with pytest.raises(DmxError, match=message):
         evaluate(llama, text=text)
+
+
+def test_tokens_are_halved_like_a_file(llama: LoadedModel, text: TokenText, text_file: Path) -> None:
+    for part in ("first", "second", "all"):
+        told = evaluate(llama, text=text_file, part=part)
+        given = evaluate(llama, text=text, part=part)
+        assert (given["perplexity"], given["tokens"]) == (told["perplexity"], told["tokens"])
+    halves = [search(llama, "bits=5", text=text, part=part, steps=2, refine=0).search["text"] for part in ("first", "second")]
+    assert [half["name"] for half in halves] == ["words (first half)", "words (second half)"]
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"part": "third"}, "part 'third' of a text is none of all, first, second"),
+        ({"context": 8}, "of 32 tokens, not of the 8"),
+    ]
+    for refused, message in cases:
+        with pytest.raises(DmxError, match=message):
+            evaluate(llama, text=text, **refused)
+        with pytest.raises(DmxError, match=message):
+            allocate(llama, "fisher", "bits=5", text=text, **refused)
+        with pytest.raises(DmxError, match=message):
+            search(llama, "bits=5", text=text, **refused)
 
 
 def test_the_longest_window_is_the_models(llama: LoadedModel) -> None:
