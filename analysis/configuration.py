@@ -92,7 +92,7 @@ def read_configuration(path: Path | None, changes: Mapping[str, Any] | None = No
 
         where = str(path)
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = _without_doubles(path.read_text(encoding="utf-8"), where)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise AnalysisError(f"{where} cannot be read as YAML: {error}") from error
         content = {} if content is None else content
@@ -102,6 +102,24 @@ def read_configuration(path: Path | None, changes: Mapping[str, Any] | None = No
         return Configuration.model_validate({**content, **(changes or {})})
     except ValidationError as error:
         raise AnalysisError(f"{where}: " + "; ".join(_told(one) for one in error.errors())) from error
+
+
+def _without_doubles(text: str, where: str) -> Any:
+    """YAML's content. Raises: AnalysisError naming a key that a block holds twice, of which YAML would drop the first in silence."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            node = super().compose_mapping_node(anchor)
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise AnalysisError(f"{where} has the key {key.value!r} twice, the second time in line {line}: leave one of them out")
+                seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            return node
+
+    return yaml.load(text, Loader)
 
 
 def _told(error: Any) -> str:

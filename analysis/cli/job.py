@@ -46,6 +46,6 @@ def command(
         print(f"page: {outcome.page.resolve()}")
         print(outcome.headline)
     for line in outcome.failed:
-        print(f"analysis: run failed: {line}", file=sys.stderr)
+        print(f"analysis: failed: {line}", file=sys.stderr)
     if outcome.failed or outcome.is_valid is False:
         raise typer.Exit(1)

@@ -50,6 +50,8 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
         ("export: {target: gguf}", "export.target is 'gguf'"),
         ("- tokens", "holds a list"),
         ("tokens: [", "cannot be read as YAML"),
+        ("tokens: 1\ntokens: 2", "the key 'tokens' twice, the second time in line 2"),
+        ("hardware: {batch: 1, batch: 2}", "the key 'batch' twice"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:

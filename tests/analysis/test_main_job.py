@@ -70,6 +70,48 @@ def test_what_is_wrong_is_refused_before_anything_runs(inputs: Path, tmp_path: P
         sweep_of(asked(inputs, tmp_path, methods=["kll"]))
 
 
-def test_no_run_finished_is_an_error(inputs: Path, tmp_path: Path) -> None:
-    with pytest.raises(AnalysisError, match="no run finished"):
-        run(asked(inputs, tmp_path, tasks=["no-such-task"]), lambda line: None)
+@pytest.mark.parametrize(
+    ("export", "said"),
+    [
+        ({"method": "nope"}, r"export.method 'nope' is none of the job's methods \(uniform, dmx\)"),
+        ({"unit": "nvidia_hoper"}, "nvidia_hoper"),
+        ({"unit": "nvidia_hopper_wgmma"}, "'nvidia_hopper_wgmma' computes golden outputs of no two of the job's formats"),
+    ],
+)
+def test_an_export_that_cannot_be_made_is_refused_before_anything_runs(
+    inputs: Path, tmp_path: Path, export: dict[str, str], said: str
+) -> None:
+    with pytest.raises((AnalysisError, MxsimError), match=said):
+        run(asked(inputs, tmp_path, export=export), lambda line: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_export_leaves_the_page_with_its_reason(inputs: Path, tmp_path: Path) -> None:
+    mixed = {"method": "dmx", "target": "quark"}
+    outcome = run(asked(inputs, tmp_path, budgets=["bits=5"], methods=["dmx"], export=mixed), lambda line: None)
+    assert (outcome.export, outcome.is_valid) == (None, None)
+    assert len(outcome.failed) == 1
+    assert outcome.failed[0].startswith("export of dmx: quark cannot hold this assignment")
+    assert "failed: checkpoint: quark cannot hold this assignment" in outcome.page.read_text(encoding="utf-8")
+    assert (tmp_path / "fronts" / "points.csv").is_file()
+
+
+def test_an_export_whose_runs_all_failed_leaves_the_page_with_its_reason(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dmx.sweep
+
+    whole = dmx.sweep.records_of
+    kept = ("float", "uniform")
+    monkeypatch.setattr(dmx.sweep, "records_of", lambda *given: [r for r in whole(*given) if r["specification"]["method"] in kept])
+    outcome = run(asked(inputs, tmp_path, budgets=["bits=5"]), lambda line: None)
+    assert outcome.failed == ("export of dmx: no run of dmx finished: there is nothing to export",)
+    assert "failed: checkpoint: no run of dmx finished" in outcome.page.read_text(encoding="utf-8")
+
+
+def test_no_run_finished_is_an_error(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dmx.sweep
+
+    monkeypatch.setattr(dmx.sweep, "run_sweep", lambda *given, **settings: {"failed": ["float: no room"]})
+    with pytest.raises(AnalysisError, match="no run finished; the first error: float: no room"):
+        run(asked(inputs, tmp_path), lambda line: None)
