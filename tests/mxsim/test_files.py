@@ -19,7 +19,7 @@ from mxsim.units.files import check_product, write_output
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("folder.npy", "is a folder: name a file in it"), ("none/d.npy", "does not exist"), ("n" * 240 + ".npy", r"shorten it by \d+ bytes")],
+    [("folder.npy", "is a folder: name a file in it"), ("none/d.npy", "does not exist"), ("n" * 250 + ".npy", r"shorten it by \d+ bytes")],
 )
 def test_a_place_that_cannot_be_written_is_refused_before_work_begins(name: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "folder.npy").mkdir()
