@@ -8,7 +8,7 @@ from pathlib import Path
 from dmx.errors import DmxError
 
 
-def made_folder(path: Path) -> Path:
+def made_folder(path: Path, what: str = "results", remedy: str = "pass a folder, new or not, that can be written to") -> Path:
     """The folder, made where it is not there. Raises: DmxError where nothing can be written to it, before anything is computed for it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -16,5 +16,5 @@ def made_folder(path: Path) -> Path:
             pass
     except OSError as error:
         reason = error.strerror or error
-        raise DmxError(f"results cannot go to {str(path)!r}: {reason}; pass a folder, new or not, that can be written to") from error
+        raise DmxError(f"{what} cannot go to {str(path)!r}: {reason}; {remedy}") from error
     return path

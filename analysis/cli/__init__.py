@@ -13,6 +13,7 @@ import typer
 
 from analysis.cli import job, pareto, report
 from analysis.errors import AnalysisError, NothingToDrawError
+from mxsim.command_line import run
 from mxsim.version import VERSION
 
 app = typer.Typer(
@@ -44,15 +45,13 @@ for name, module in (("job", job), ("pareto", pareto), ("report", report)):
 
 
 def main() -> None:
-    """Run the command; bad input is a line on stderr."""
+    """Run the command; bad input is a line on stderr and exit status 2, nothing to draw status 1."""
+    run(_draw, "analysis", AnalysisError)
+
+
+def _draw() -> None:
     try:
         app()
     except NothingToDrawError as error:
         print(f"analysis: {error}", file=sys.stderr)
         sys.exit(1)
-    except AnalysisError as error:
-        print(f"analysis: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dmx.errors import DmxError
+from dmx.files import made_folder
 
 #: Raised when the arithmetic of any score changes: older files are then no longer found.
 SCORES_VERSION = 1
@@ -43,7 +44,7 @@ class ScoreCache:
         path = self.folder / f"scores-{hashlib.sha256(_canonical(full).encode()).hexdigest()}.json"
         if path.is_file():
             return _read(path, full, shape)
-        _need_writable(self.folder)
+        made_folder(self.folder, "scores", "pass another folder (--cache), nothing was measured")
         scores = compute()
         _write(path, {"key": full, "scores": scores.tolist()})
         return scores
@@ -58,18 +59,6 @@ def user_folder() -> Path:
         return Path.home() / ".cache" / "mxsim" / "scores"
     except RuntimeError:
         raise DmxError("there is no home folder to keep scores in: pass --cache FOLDER, or set XDG_CACHE_HOME to a full path") from None
-
-
-def _need_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = error.strerror or error
-        raise DmxError(
-            f"scores cannot be kept in {str(folder)!r}: {reason}; pass another folder (--cache), nothing was measured"
-        ) from error
 
 
 def _canonical(content: Mapping[str, Any]) -> str:

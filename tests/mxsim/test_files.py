@@ -37,8 +37,8 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch
 
 def test_what_goes_wrong_names_the_target(tmp_path: Path) -> None:
     target = tmp_path / "d.npy"
-    with pytest.raises(OSError, match="No such file") as caught, renamed_when_whole(target):
-        pass  # nothing is written, so nothing can be renamed
+    with pytest.raises(OSError, match="No such file") as caught, renamed_when_whole(target) as part:
+        assert not part.exists()  # so that nothing can be renamed
     assert (caught.value.filename, caught.value.filename2) == (str(target), None)
     with pytest.raises(OSError, match="No space left") as caught, renamed_when_whole(target):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -123,7 +123,7 @@ def test_scores_serve_another_budget_in_another_folder(
     blocked.write_text("")
     capsys.readouterr()
     assert run(monkeypatch, *call, "bits=6", "-o", tmp_path / "seven", "--cache", blocked / "scores") == 2
-    assert "scores cannot be kept in" in (told := capsys.readouterr().err)
+    assert "scores cannot go to" in (told := capsys.readouterr().err)
     assert "--cache" in told
 
 
