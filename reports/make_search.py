@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
-from itertools import product
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from analysis.frames import frames_of
-from analysis.names import COSTS, KL, METHOD_ORDER, OWN_METHODS, PERPLEXITY, REFERENCES, Metric
-from analysis.pareto import hypervolume, points_table, reference_box
+from analysis.names import KL, METHOD_ORDER, PERPLEXITY, Metric
 from analysis.records import Record, Results, read_results
 from benchmarks.timing import markdown
 from mxsim.files import renamed_when_whole
 from reports import tables
 from reports.archive import RECORDS, SUFFIX, unpacked
 from reports.commands import commands
+from reports.standings import NOWHERE, OURS, Standing, budget_of, by_budget, kind_of, medians, planes, standing, value
 
 REPORT = Path(__file__).parent / "search.md"
-OURS = {PERPLEXITY: "dmx", KL: "dmx_kl"}  #: quality -> our search for it
-NEAR = 0.005  #: a method is as good as the best where its median lies within this share
-
 PICTURED = ["mxfp4_e2m1", "mxfp8_e4m3"]  #: the ladder whose front lies beside the report
 
 HEAD = """# The search against its baselines
@@ -40,13 +35,14 @@ says beyond it, the share that is more than chance on the search text; `dmx_kl` 
 form, `fisher` ModelOpt's, `kl` the paper's baseline. The published method without its learned rotations (`--preset paper`) stands in the
 table of single changes. Budgets in bits count scales out, as a plain mean over linears; planes by bits have scales in.
 """
+GLANCE = """## At a glance
+
+At how many budgets no method that is not ours has a lower median perplexity than `dmx`, and how far `dmx` is above the lowest of them at
+worst; in how many planes (perplexity by bits, bytes, energy, latency) none has a larger hypervolume. Nothing is rounded before it is
+compared.
+"""
 #: Written by hand at the end of the report, and kept.
 BY_HAND = "## What is not here"
-
-
-def budget_of(record: Record) -> str:
-    budget = record.specification["budget"]
-    return str(budget["text"]) if budget else ""
 
 
 def section(results: Results, name: str) -> str:
@@ -56,10 +52,8 @@ def section(results: Results, name: str) -> str:
     first = records[0]
     texts = first.specification["text"]
     searched = sorted({r.specification["settings"]["tokens"] for r in records if budget_of(r)})
-    device = first.specification["settings"]["scenario"]["device"]
-    kinds = sorted({kind_of(r) for r in records if budget_of(r)}, key=lambda kind: (kind != "bits", kind))
-    budgets = "" if "bits" in kinds else f", budgets in {', '.join(kinds)}{f' on {device}' if device else ''}"
-    lines = [f"## {first.model}: {', '.join(ladder(records))}{budgets}\n"]
+    kinds = kinds_of(records)
+    lines = [f"## {title(records)}\n"]
     lines.append(
         f"Search text {texts['search']['name']} ({' or '.join(map(str, searched))} tokens), "
         f"report text {texts['report']['name']} ({first.quality['tokens']} tokens scored). "
@@ -81,11 +75,46 @@ def section(results: Results, name: str) -> str:
         drawn = f"Drawn by `python -m analysis pareto {name}` from the records at budgets of bits."
         lines.append(f"![Perplexity against average bits]({picture.name})\n\n{drawn}\n")
     for kind in kinds:
-        lines.append(comparison([r for r in records if kind_of(r) == kind]))
-    lines.append(areas(results, kinds))
+        lines.append(comparison(records, kind))
+    lines.append(areas(results))
     for problem in results.problems:
         lines.append(f"- not used: {problem}")
     return "\n".join(lines)
+
+
+def kinds_of(records: Iterable[Record]) -> list[str]:
+    """The kinds of budgets, bits first."""
+    return sorted({kind_of(record) for record in records if budget_of(record)}, key=lambda kind: (kind != "bits", kind))
+
+
+def title(records: tuple[Record, ...]) -> str:
+    """The model, its ladder, and what budgets were in where none was in bits."""
+    kinds, device = kinds_of(records), records[0].specification["settings"]["scenario"]["device"]
+    budgets = "" if "bits" in kinds else f", budgets in {', '.join(kinds)}{f' on {device}' if device else ''}"
+    return f"{records[0].model}: {', '.join(ladder(records))}{budgets}"
+
+
+def glance(sweeps: Iterable[Results]) -> str:
+    """How `dmx` stands in perplexity, a row for each sweep and one for all."""
+    rows, sums = [], [NOWHERE, NOWHERE]
+    largest = drawn = 0
+    for results in sweeps:
+        in_bits = by_budget(record for record in results.records if kind_of(record) == "bits")
+        in_costs = by_budget(record for record in results.records if kind_of(record) != "bits")
+        stands = [standing(budgets, PERPLEXITY) for budgets in (in_bits, in_costs)]
+        sums = [total + one for total, one in zip(sums, stands, strict=True)]
+        found = [plane.is_ours_largest for plane in planes(results) if plane.quality is PERPLEXITY]
+        largest, drawn = largest + sum(found), drawn + len(found)
+        rows.append([title(results.records), *map(stood, stands), f"{sum(found)} of {len(found)}"])
+    rows.append(["all", *map(stood, sums), f"{largest} of {drawn}"])
+    return f"{GLANCE}\n{markdown(['sweep', 'budgets in bits', 'budgets in bytes, energy, latency', 'planes'], rows)}\n"
+
+
+def stood(stands: Standing) -> str:
+    if not stands.budgets:
+        return "-"
+    worst = f", else at most {100 * stands.worst:.3f} % above" if stands.worst else ""
+    return f"{stands.lowest} of {stands.budgets}{worst}"
 
 
 def versions(records: tuple[Record, ...]) -> str:
@@ -101,44 +130,25 @@ def versions(records: tuple[Record, ...]) -> str:
     )
 
 
-def kind_of(record: Record) -> str:
-    """Of its budget: bits, bytes, energy or latency; nothing where it had none."""
-    return budget_of(record).partition("=")[0]
-
-
-def value(record: Record, quality: Metric) -> float:
-    return float(record.quality[quality.column])
-
-
-def comparison(records: list[Record]) -> str:
+def comparison(records: Iterable[Record], kind: str) -> str:
     """Budgets of one kind by methods, for each quality that we search for."""
-    by_budget: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        by_budget[budget_of(record)][record.method].append(record)
-    by_budget = dict(sorted(by_budget.items(), key=lambda item: float(item[0].partition("=")[2].rstrip("x"))))
-    methods = sorted({m for found in by_budget.values() for m in found}, key=METHOD_ORDER.index)
-    return "\n".join(budgets_by_methods(by_budget, methods, quality) for quality, ours in OURS.items() if ours in methods)
+    budgets = by_budget(record for record in records if kind_of(record) == kind)
+    methods = sorted({method for found in budgets.values() for method in found}, key=METHOD_ORDER.index)
+    return "\n".join(compared(budgets, methods, quality) for quality, ours in OURS.items() if ours in methods)
 
 
-def budgets_by_methods(by_budget: Mapping[str, Mapping[str, list[Record]]], methods: list[str], quality: Metric) -> str:
-    """Medians of a quality, and how our search for it stands among the baselines."""
-    ours = OURS[quality]
-    table, wins, within, compared, worst = [], 0, 0, 0, 0.0
-    for budget, found in by_budget.items():
-        medians = {m: statistics.median(value(r, quality) for r in found[m]) for m in methods if found.get(m)}
-        table.append([budget, *(cell([value(r, quality) for r in found.get(m, [])], min(medians.values()), quality) for m in methods)])
-        baselines = [median for m, median in medians.items() if m not in OWN_METHODS]
-        if ours in medians and baselines:
-            compared += 1
-            wins += medians[ours] <= min(baselines)
-            gap = medians[ours] / min(medians[ours], *baselines) - 1
-            within += gap <= NEAR
-            worst = max(worst, gap)
-    told = f"{quality.title[0].upper()}{quality.title[1:]}:\n\n{markdown(['budget', *methods], table)}\n"
-    if compared:
+def compared(budgets: Mapping[str, Mapping[str, list[Record]]], methods: list[str], quality: Metric) -> str:
+    """Medians of a quality, and how our search for it stands."""
+    rows = []
+    for budget, found in budgets.items():
+        lowest = min(medians(found, quality).values())
+        rows.append([budget, *(cell([value(record, quality) for record in found.get(m, [])], lowest, quality) for m in methods)])
+    told = f"{quality.title[0].upper()}{quality.title[1:]}:\n\n{markdown(['budget', *methods], rows)}\n"
+    stands = standing(budgets, quality)
+    if stands.budgets:
         told += (
-            f"\n`{ours}` is not above any baseline at {wins} of {compared} budgets, within 0.5 % of the lowest baseline at {within}, "
-            f"{100 * worst:.2f} % above it at worst.\n"
+            f"\n`{OURS[quality]}` is not above any baseline at {stands.lowest} of {stands.budgets} budgets, within 0.5 % of the lowest "
+            f"baseline at {stands.near}, {100 * stands.worst:.2f} % above it at worst.\n"
         )
     return told
 
@@ -147,27 +157,17 @@ def ladder(records: tuple[Record, ...]) -> list[str]:
     return next((list(r.specification["formats"]) for r in records if budget_of(r)), [])
 
 
-def areas(results: Results, kinds: list[str]) -> str:
-    """Each method's hypervolume, as a share of the box between uniform formats and the float model: of all that it found, whatever kind of
-    budget it was given. In every plane where budgets of bits are among them, else in those of the budgets' own costs. Methods that were
-    not given every budget are left out."""
-    costs = [cost for cost in COSTS if "bits" in kinds or cost.short in kinds]
-    frames = frames_of(results)
-    points = points_table(frames, [metric.column for metric in (*OURS, *costs)])
-    budgets = points[~points["method"].isin(REFERENCES)].groupby("method").size()
-    methods = sorted(budgets.index[budgets == budgets.max()], key=METHOD_ORDER.index)
-    rows = []
-    for quality, cost in product(OURS, costs):
-        box = reference_box(frames, cost, quality)
-        if box is None or not methods:
-            continue
-        fronts = {m: points.loc[points["method"] == m, [cost.column, quality.column]].to_numpy(float) for m in methods}
-        shares = {m: float(hypervolume(found, box.reference)) / box.area for m, found in fronts.items()}
-        best = f"{max(shares.values()):.3f}"
-        written = [f"{shares[m]:.3f}" for m in methods]
-        rows.append([f"{quality.short} by {cost.short}", *(f"**{s}**" if s == best else s for s in written)])
-    if not rows:
+def areas(results: Results) -> str:
+    """Each method's hypervolume in every plane."""
+    found = planes(results)
+    if not found:
         return ""
+    methods = list(found[0].shares)
+    rows = []
+    for plane in found:
+        written = [f"{plane.shares[method]:.3f}" for method in methods]
+        best = f"{max(plane.shares.values()):.3f}"
+        rows.append([f"{plane.quality.short} by {plane.cost.short}", *(f"**{share}**" if share == best else share for share in written)])
     return (
         "Hypervolume of each method's front over all of these budgets, as a share of the box between the uniform formats and the float "
         f"model:\n\n{markdown(['plane', *methods], rows)}\n"
@@ -185,10 +185,11 @@ def cell(values: list[float], best: float, quality: Metric) -> str:
 
 def report() -> str:
     """The whole text: sections from the records, tables as they were measured, and the old text's last section, which is by hand."""
-    parts = [HEAD]
+    sweeps: dict[str, Results] = {}
     for archive in sorted(RECORDS.glob(f"*{SUFFIX}"), key=lambda path: path.name.removesuffix(SUFFIX)):
         with unpacked(archive) as records:
-            parts.append(section(read_results(records), records.name))
+            sweeps[records.name] = read_results(records)
+    parts = [HEAD, glance(sweeps.values()), *(section(results, name) for name, results in sweeps.items())]
     parts += [tables.section(path) for path in sorted(RECORDS.glob("*.json"))]
     before = REPORT.read_text(encoding="utf-8") if REPORT.exists() else ""
     if BY_HAND in before:
