@@ -65,10 +65,13 @@ class Sweep:
         for method in self.methods:
             if method not in ALL_METHODS:
                 raise unknown_name("method", method, ALL_METHODS)
+        checked_formats(self.formats)
         for name in self.references:
             checked_formats((name,))
         if not self.budgets or not self.methods or not self.seeds:
             raise DmxError("a sweep needs at least one budget, one method and one seed")
+        for text in self.budgets:
+            Budget.parse(text, self.scenario)
         for setting in self.search:
             if setting in OWN_SETTINGS:
                 raise DmxError(f"{setting} is a setting of the whole sweep: leave it out of those of the searches (--set)")
@@ -186,8 +189,9 @@ def run_sweep(
         engine_name: "local" or "ray".  address: of a Ray cluster; None starts one here.
     Returns: {"runs", "done_before", "done", "failed", "seconds"}.
     """
-    top = made_folder(Path(folder))
     started = time.perf_counter()
+    chosen = engine(engine_name, workers=workers, address=address)  # first: where it is not installed, nothing is done
+    top = made_folder(Path(folder))
     runs = runs_of(sweep)
     with renamed_when_whole(top / "sweep.json") as part:
         part.write_text(json.dumps(sweep.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -203,7 +207,7 @@ def run_sweep(
         bar.set_postfix_str(f"{now}; lowest perplexity {best}" if best else now)
 
     tell()
-    for run, record in engine(engine_name, workers=workers, address=address).do(waiting, top, progress=progress):
+    for run, record in chosen.do(waiting, top, progress=progress):
         write_record(top, record)
         left.remove(run.label)
         bar.update()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mxsim.errors import MxsimError
+from mxsim.json_files import parsed_json
 from mxsim.storage_formats import FormatPair
 
 _KEYS = ("layers", "skipped", "policy", "budget", "achieved", "search")
@@ -89,18 +90,14 @@ class Assignment:
 
     @classmethod
     def load(cls, path: str | Path) -> Assignment:
-        """Read assignment.json, from the file or from its folder. Raises: MxsimError where it cannot be read."""
+        """Read assignment.json, from the file or from its folder. Raises: MxsimError where it cannot be read, or names a layer twice."""
         source = Path(path)
         source = source / "assignment.json" if source.is_dir() else source
         try:
-            content = json.loads(source.read_text(encoding="utf-8"))
+            text = source.read_bytes()
         except OSError as error:
             raise MxsimError(f"assignment {str(path)!r} cannot be read: {error.strerror or error}") from error
-        except ValueError as error:
-            raise MxsimError(f"assignment {str(path)!r} is not JSON: {error}") from error
-        except RecursionError:
-            raise MxsimError(f"assignment {str(path)!r} is nested too deeply: write it as Assignment.save does") from None
-        return cls.from_json(content, where=str(source))
+        return cls.from_json(parsed_json(text, str(source)), where=str(source))
 
 
 def _pair(name: str, formats: Any, where: str) -> FormatPair:

@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from mxsim.checkpoints.checkpoint import Checkpoint
 from mxsim.checkpoints.layout import Finding, QuantizedTensor, Severity
-from mxsim.checkpoints.safetensors_file import MOST_JSON, StoredTensor, checked_size, parsed_json
+from mxsim.checkpoints.safetensors_file import StoredTensor
 from mxsim.errors import MxsimError
+from mxsim.json_files import MOST_JSON, checked_size, parsed_json
 from mxsim.kernels.threads import one_thread
 
 MANIFEST = "manifest.json"

@@ -60,17 +60,21 @@ def command(
     """Choose each layer's formats by a published method: the baselines of the search."""
     from dmx.allocators import allocate
     from dmx.allocators.score_cache import user_folder
+    from dmx.budget import Budget
     from dmx.cli.allocation_table import assignment_table
     from dmx.files import made_folder
     from dmx.models import load_model
 
-    settings = settings_of(method, setting or [])
+    settings = settings_of(method, setting or [])  # and formats and budgets: what is wrong with them is told before a model is loaded
+    choices = options.format_names(formats)
+    where = options.scenario_of(device, phase, batch, context, scenario, kv_format, assume)
+    budgets = [Budget.parse(one, where, bits_scales=bits_scales, bits_weighting=bits_weighting) for one in budget]
     made_folder(output)
     assignment = allocate(
         load_model(model, device=on),
         method,
-        budget,
-        formats=options.format_names(formats),
+        budgets,
+        formats=choices,
         tie=tie,
         apart=apart,
         only=only or (),
@@ -81,9 +85,7 @@ def command(
         context=window,
         tokens=tokens,
         seed=seed,
-        scenario=options.scenario_of(device, phase, batch, context, scenario, kv_format, assume),
-        bits_scales=bits_scales,
-        bits_weighting=bits_weighting,
+        scenario=where,
         cache=cache or user_folder(),
         progress=True,
         **settings,
@@ -94,18 +96,20 @@ def command(
 
 
 def settings_of(method: str, words: list[str]) -> dict[str, Any]:
-    """NAME=VALUE words. Raises: DmxError for another form, UnknownNameError for what is no setting of the method."""
+    """NAME=VALUE words. Raises: DmxError for another form, UnknownNameError for what is no method, or no setting of it."""
     from dmx.allocators import METHODS, SETTINGS
     from dmx.errors import DmxError
     from mxsim.errors import unknown_name
 
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
     known = SETTINGS.get(method, {})
     found = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise DmxError(f"--set {word!r} is not NAME=VALUE, such as point=middle")
-        if method in METHODS and name not in known:  # here, where it cannot be taken for a parameter of allocate itself
+        if name not in known:  # here, where it cannot be taken for a parameter of allocate itself
             raise unknown_name(f"setting of {method}", name, known or ("none",))
         found[name] = value
     return found

@@ -49,7 +49,7 @@ def command(
         context=context,
         windows=windows,
         kl=kl,
-        tasks=options.format_names(tasks or ""),
+        tasks=options.words(tasks or ""),
         task_limit=task_limit,
         unit=unit,
         promote_every=promote_every,

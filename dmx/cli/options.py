@@ -61,6 +61,13 @@ def scenario_of(
     return Scenario.of_step(phase, batch, context, device=device, assume=assume or (), kv_format=kv_format)
 
 
+def words(text: str) -> tuple[str, ...]:
+    """What stands between the commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def format_names(text: str) -> tuple[str, ...]:
-    """The names between the commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """The formats between the commas, each known: told here, before a model is loaded."""
+    from dmx.quantisers import checked_formats
+
+    return checked_formats(words(text))

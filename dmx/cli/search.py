@@ -58,11 +58,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the assignment as JSON.")] = False,
 ) -> None:
     """Search each layer's formats under a budget."""
+    from dmx import search_config
     from dmx.budget import Budget
     from dmx.cli.allocation_table import assignment_table
     from dmx.errors import DmxError
     from dmx.models import load_model
-    from dmx.search_config import parse_settings
     from dmx.searching import search
 
     where = options.scenario_of(device, phase, batch, context, scenario, kv_format, assume)
@@ -76,14 +76,17 @@ def command(
         "seed": seed or None,
         "formats": options.format_names(formats) if formats is not None else None,
     }
-    settings = parse_settings(setting or [])
+    settings = search_config.parse_settings(setting or [])
     for name in settings:
         if given.get(name) is not None:
             raise DmxError(f"{name} is given twice, by --set and by an option of its own: leave one out")
+    given = {name: value for name, value in given.items() if value is not None} | settings
+    config = search_config.preset(preset).with_settings(given)  # and budgets: what is wrong with them is told before a model is loaded
+    budgets = [Budget.parse(one, where, bits_scales=bits_scales, bits_weighting=bits_weighting) for one in budget]
     assignment = search(
         load_model(model, device=on),
-        [Budget.parse(one, where, bits_scales=bits_scales, bits_weighting=bits_weighting) for one in budget],
-        config=preset,
+        budgets,
+        config=config,
         text=text,
         part=part,
         scenario=where,
@@ -91,8 +94,6 @@ def command(
         skip=skip or (),
         folder=output,
         progress=True,
-        **{name: value for name, value in given.items() if value is not None},
-        **settings,
     )
     print(json.dumps(assignment.to_json(), indent=1) if as_json else assignment_table(assignment))
     print(f"written to {output / 'assignment.json'}", file=sys.stderr)

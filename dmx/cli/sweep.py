@@ -60,17 +60,13 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
     """Run every method at every budget and seed, once each. Interrupt it anywhere and start it again."""
-    from dmx.engines import ENGINES
     from dmx.search_config import parse_settings
     from dmx.sweep import Sweep, run_sweep
-    from mxsim.errors import unknown_name
 
-    if engine not in ENGINES:  # here, before the model is loaded and sweep.json written
-        raise unknown_name("engine", engine, ENGINES)
     asked = Sweep(
         model=model,
-        budgets=words(budgets),
-        methods=words(methods),
+        budgets=options.words(budgets),
+        methods=options.words(methods),
         seeds=numbers(seeds),
         formats=options.format_names(formats),
         policy=policy,
@@ -82,7 +78,7 @@ def command(
         tokens=tokens,
         context=window,
         report_windows=report_windows,
-        tasks=words(tasks),
+        tasks=options.words(tasks),
         task_limit=task_limit,
         search=parse_settings(setting or []),
     )
@@ -104,11 +100,6 @@ def numbers(text: str) -> tuple[int, ...]:
     from dmx.errors import DmxError
 
     try:
-        return tuple(int(word) for word in words(text))
+        return tuple(int(word) for word in options.words(text))
     except ValueError:
         raise DmxError(f"seeds {text!r} are not whole numbers with commas between, such as 0,1,2") from None
-
-
-def words(text: str) -> tuple[str, ...]:
-    """What stands between the commas."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())

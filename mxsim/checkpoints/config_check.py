@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mxsim.checkpoints.layout import Finding, Severity
-from mxsim.checkpoints.safetensors_file import shortened
+from mxsim.json_files import shortened
 
 #: A pattern from a file is not run where it could take exponential time, or long polynomial time.
 MOST_PATTERN, MOST_QUANTIFIERS = 300, 4

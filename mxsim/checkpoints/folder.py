@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mxsim.checkpoints.safetensors_file import SafetensorsFile, StoredTensor, read_json, shortened
+from mxsim.checkpoints.safetensors_file import SafetensorsFile, StoredTensor
 from mxsim.errors import MxsimError
+from mxsim.json_files import read_json, shortened
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

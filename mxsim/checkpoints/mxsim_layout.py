@@ -9,10 +9,10 @@ from typing import Any
 from mxsim.checkpoints.config_check import ConfigCheck, said
 from mxsim.checkpoints.folder import CheckpointFolder
 from mxsim.checkpoints.layout import Finding, Layout, QuantizedTensor, Severity
-from mxsim.checkpoints.safetensors_file import shortened
 from mxsim.checkpoints.weights import Tensors, float_linears
 from mxsim.errors import MxsimError
 from mxsim.formats import FORMATS
+from mxsim.json_files import shortened
 from mxsim.packing import packed_length
 from mxsim.policies import POLICIES
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from mxsim.checkpoints.layout import Finding, QuantizedTensor, Severity
 from mxsim.checkpoints.packings import PACKINGS
-from mxsim.checkpoints.safetensors_file import StoredTensor, shortened
+from mxsim.checkpoints.safetensors_file import StoredTensor
 from mxsim.formats import FORMATS
+from mxsim.json_files import shortened
 
 Tensors = Mapping[str, StoredTensor]
 

@@ -75,8 +75,12 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MxsimError, match="a JSON object is expected"):
         Assignment.from_json([])
     (tmp_path / "deep.json").write_text("[" * 200_000)
-    with pytest.raises(MxsimError, match=r"deep\.json' is nested too deeply"):
+    with pytest.raises(MxsimError, match=r"deep\.json is not JSON"):
         Assignment.load(tmp_path / "deep.json")
+    layer = '"up_proj": {"weight": "mxfp4_e2m1", "activation": "mxfp4_e2m1"}'
+    (tmp_path / "twice.json").write_text(f'{{"layers": {{{layer}, {layer}}}}}')
+    with pytest.raises(MxsimError, match="key 'up_proj' stands there twice"):
+        Assignment.load(tmp_path / "twice.json")
 
 
 @pytest.mark.parametrize("text", ["", ":bf16", "bf16:", "a:b:c"])
