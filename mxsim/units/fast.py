@@ -4,7 +4,7 @@
 
 Each kernel is exact as long as no operand is Inf or NaN and no exponent is extreme: nothing overflows, and every result but zero is a
 normal number. So a kernel runs first, and the exponents of each row of A and column of B are surveyed on the way. Every output depends on
-one row and one column alone: those whose exponents do not prove the result are flagged and left to the engine.
+one row and one column alone: those with an Inf or a NaN, and those whose exponents do not prove the result, are left to the engine.
 
 | kernel | paths | vector instructions of 256 bits for a product |
 |---|---|---|
@@ -91,7 +91,7 @@ def kernel_for(path: UnitPath, a: OperandFormat, b: OperandFormat) -> Kernel | N
     step, formats = path.step_rounding, {a.name, b.name}
     wide = step.ebits == 8 and not step.flush
     if formats <= {"fp16", "bf16", "tf32", *_ELEMENTS, *_MX_FLOATS} and path.F is not None and path.chunk is not None:
-        fits = path.chunk <= 2 << (29 - min(path.F, 29)) and path.chunk <= 64 and path.block in (None, path.chunk)
+        fits = path.F <= 29 and path.chunk <= min(2 << (29 - path.F), 64) and path.block in (None, path.chunk)
         aligned: dict[str, Any] = {"chunk": path.chunk, "F": path.F, "block": path.block, "scaling": path.scaling, "step": path.step}
         low_zero = path.e_zero is None or path.e_zero < LOWEST_C - 30
         if fits and path.scaling != "group" and low_zero and wide:
@@ -218,9 +218,13 @@ def _short(a: Int32, b: Int32, least: int) -> tuple[Mask, Mask]:
 
 
 def _unproven(a: Extent, b: Extent, lowest: int, highest: int, span: int) -> tuple[Mask, Mask]:
-    """Rows and columns outside these bounds on the exponents of products, and on the spans of a row's and a column's blocks together."""
+    """Rows and columns outside these bounds on the exponents of products, and on the spans of a row's and a column's blocks together.
+
+    With them every one that holds an Inf or a NaN, which zeros on the other side do not bound but turn into NaN.
+    """
     pairs = (_short(a.lowest, b.lowest, lowest), _short(-a.highest, -b.highest, -highest), _short(-a.span, -b.span, -span))
-    return np.logical_or.reduce([rows for rows, _ in pairs]), np.logical_or.reduce([columns for _, columns in pairs])
+    rows, columns = (np.logical_or.reduce(parts) for parts in zip(*pairs, strict=True))
+    return rows | (a.highest == NONE), columns | (b.highest == NONE)
 
 
 def _truncated(a: Operand, b: Operand, out: Float32, *, path: UnitPath, rule: int) -> tuple[Mask, Mask]:
@@ -284,12 +288,14 @@ def _exact(a: Operand, b: Operand, out: Float32, *, path: UnitPath, rule: int) -
         values, factors = [], []
         for x, extent in zip((a, b), extents, strict=True):
             v, exponents = _values(x, first, last), _scale_exponents(x, first, last, block)
+            codes = np.empty((x.rows, 0), np.uint8) if x.scales is None else x.scales[:, first // block : -(-last // block)]
+            scales = _scale_tables(x.format.scale)[1].take(codes)
+            if not scales.all():
+                v[np.repeat(scales == 0, block, axis=1)[:, : last - first]] = 0  # a negative sum times a zero would be a negative zero
             integers = 0 if x.format.ebits else x.format.mbits - path.int8_fraction
             empty = np.empty(exponents.shape, np.bool_)
             survey(v, exponents + integers, block, x.format.emin, extent.lowest, extent.highest, extent.span, empty)
-            codes = np.empty((x.rows, 0), np.uint8) if x.scales is None else x.scales[:, first // block : -(-last // block)]
-            scales = _scale_tables(x.format.scale)[1].take(codes)
-            factors.append(np.where(empty, 0, np.ldexp(scales, integers).clip(max=2.0**HIGHEST)).astype(np.float32))
+            factors.append(np.where(empty, 0, np.ldexp(scales, integers).clip(max=2.0**127)).astype(np.float32))
             values.append(v.astype(dtype))
         blocks = factors[0].shape[1]
         packed = np.zeros((shape[0] // side, blocks * block, side), dtype)

@@ -232,10 +232,11 @@ def _check(path: UnitPath) -> None:
         need(path.F is not None and 1 <= path.F <= 48, f"F is {path.F}", "fraction bits kept below the largest exponent, 1 to 48")
         need(path.chunk is not None, "chunk is missing", "say how many products are aligned together")
         fraction = 2 * max(f.mbits for f in operands) + (0 if path.presum > 1 else 3 * (path.scaled and operands[0].scale == "ue4m3"))
-        bits = max(path.F or 0, fraction) + 3 + (path.chunk or 1).bit_length()
+        floored = 0 if path.floored_c is None else path.floored_c.sum_bits
+        bits = max(path.F or 0, fraction, floored) + 3 + (path.chunk or 1).bit_length()
         need(
             bits <= SUM_BITS,
-            f"F = {path.F} with chunks of {path.chunk} needs a sum of {bits} bits",
+            f"F = {path.F}{f', floored_c.sum_bits = {floored}' if floored else ''} with chunks of {path.chunk} needs a sum of {bits} bits",
             f"lower F or chunk until it is {SUM_BITS}",
         )
     else:
@@ -255,6 +256,9 @@ def _check(path: UnitPath) -> None:
         need(path.product_limit is None, "product_limit is given", "leave it out: products round, and overflow, to the step's format")
     if path.c == "floored":
         need(path.floored_c is not None and path.reduce == "align", "floored_c is missing", "give its bits, with reduce = align")
+        kept = path.floored_c or FlooredC(sum_bits=0, c_bits=0, norm_bits=0)
+        given = f"floored_c has c_bits = {kept.c_bits} and sum_bits = {kept.sum_bits}"
+        need(kept.c_bits <= kept.sum_bits, given, "C's fraction bits are at most the sum's, which holds both")
     need(path.order != "even_odd" or path.c == "floored", "order is even_odd", "write c = floored: the two sums are floored together")
     if path.order == "even_odd":
         need((path.chunk or 1) % 2 == 0, f"chunk is {path.chunk}", "two halves need an even number")

@@ -50,6 +50,12 @@ def chunk_exponent(values: Float32, row: int, first: int, last: int, emin: int) 
     return largest
 
 
+@njit(cache=True)
+def power_of_two32(exponent: int) -> Any:
+    """2^exponent as float32, down to the subnormal 2^-149."""
+    return bits_float(np.int32(exponent + 127 << 23 if exponent > -127 else 1 << exponent + 149))
+
+
 @njit(parallel=True, cache=True)
 def pack_rows(values: Float32, scales: Int32, L: int, emin: int, packed: Float32, exponents: Int8, block_exponents: Int32) -> None:
     """A's panel (M, K) into chunks: packed, exponents (chunks, M, L); block_exponents (chunks, M), scales (M, chunks) added."""
@@ -58,7 +64,7 @@ def pack_rows(values: Float32, scales: Int32, L: int, emin: int, packed: Float32
         for chunk in range(packed.shape[0]):
             first, last = chunk * L, min(chunk * L + L, K)
             block = chunk_exponent(values, m, first, last, emin)
-            factor = bits_float(np.int32(127 - max(block, -126) << 23))
+            factor = power_of_two32(-max(block, -126))
             block_exponents[chunk, m] = block + scales[m, chunk]
             for k in range(L):
                 v = values[m, first + k] if first + k < last else np.float32(0)
@@ -77,7 +83,7 @@ def pack_tile(
         for j in range(WIDTH):
             n = min(column + j, N - 1)  # a column past the end repeats the last, and is not written
             block = chunk_exponent(values, n, first, last, emin)
-            factor = bits_float(np.int32(127 - DROPPED - max(block, -126) << 23))
+            factor = power_of_two32(-DROPPED - max(block, -126))
             block_exponents[chunk, j] = block + scales[n, chunk]
             for k in range(L):
                 v = values[n, first + k] if first + k < last else np.float32(0)

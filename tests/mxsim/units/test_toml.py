@@ -161,6 +161,10 @@ PATH = '[[path]]\nname = "p"\nformats = ["e4m3"]\nchunk = 32\nF = 25\n'
         (PATH + "floored_c = 3", "write a table with sum_bits, c_bits, norm_bits"),
         (PATH + "floored_c = { sum_bits = 32 }", "floored_c needs sum_bits, c_bits, norm_bits"),
         (PATH + 'c = "floored"', "floored_c is missing: give its bits"),
+        (
+            PATH + 'c = "floored"\nfloored_c = { sum_bits = 20, c_bits = 24, norm_bits = 31 }',
+            "floored_c has c_bits = 24 and sum_bits = 20: C's fraction bits are at most the sum's",
+        ),
         (PATH + "floored_c = { sum_bits = 32, bits = 2 }", "unknown key in path 'p', floored_c: 'bits'"),
     ],
 )
