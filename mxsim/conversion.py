@@ -143,7 +143,7 @@ def dequantize(tensor: MXTensor, out: npt.NDArray[np.float32] | None = None) -> 
         return result
     block = block_in_memory(tensor.shape[tensor.axis], tensor.block_size)
     codes, scales, values = (axis_last(a, tensor.axis) for a in (tensor.codes, tensor.scales, result))
-    plan = decoding_plan(tensor.format, tensor.tensor_scale)
+    plan = decoding_plan(tensor.format, tensor.tensor_scale, tensor.tensor_divisor)
     if codes.shape[-1] % block == 0 and all(a.flags.c_contiguous for a in (codes, scales, values)):
         dequantize_blocks(codes.reshape(-1, block), scales.reshape(-1), values.reshape(-1, block), *plan)
         return result
@@ -261,7 +261,8 @@ class _Job:
         codes = np.empty(self.x.shape, np.uint8)
         scales = np.empty(_scale_shape(self.x.shape, self.axis, self.format.block_size), np.uint8)
         self.quantize(codes, scales)
-        return MXTensor(codes=codes, scales=scales, format=self.format, axis=self.axis, tensor_scale=self.plan.tensor_scale)
+        whole = {"tensor_scale": self.plan.tensor_scale, "tensor_divisor": self.plan.tensor_divisor}
+        return MXTensor(codes=codes, scales=scales, format=self.format, axis=self.axis, **whole)
 
     def quantize(self, codes: npt.NDArray[np.uint8], scales: npt.NDArray[np.uint8]) -> None:
         if self.x.size == 0:

@@ -59,7 +59,8 @@ class Plan:
     scaling: BlockScaling
     rounding: int
     element_values: npt.NDArray[np.float32]  #: (256,)
-    tensor_scale: np.float32 | None  #: what block scales are multiplied by; nvfp4 only
+    tensor_scale: np.float32 | None = None  #: what block scales are multiplied by; nvfp4 only
+    tensor_divisor: np.float32 | None = None  #: what divides them instead, where the producer stores that
 
     @property
     def stochastic(self) -> bool:
@@ -154,7 +155,7 @@ def _block_plan(format: str, element: ElementFormat, policy: Policy, dtype: str,
     conversion = policy.conversion(format, dtype)
     rule = conversion.scale_rules.get(scale_rule) or EXACT_RULES[scale_rule]
     grid = _grid(element, conversion, rule.specials or conversion.specials, dtype, rounding)
-    return Plan(grid, _e8m0_scaling(rule, element), ROUNDINGS[rounding], element_values(element), None)
+    return Plan(grid, _e8m0_scaling(rule, element), ROUNDINGS[rounding], element_values(element))
 
 
 @lru_cache(maxsize=256)
@@ -162,7 +163,9 @@ def _two_level_plan(
     element: ElementFormat, conversion: Conversion, rule: TwoLevelScale, dtype: str, rounding: str, tensor: np.float32
 ) -> Plan:
     grid = _grid(element, conversion, conversion.specials, dtype, rounding)
-    return Plan(grid, _two_level_scaling(rule, tensor, dtype), ROUNDINGS[rounding], element_values(element), _multiplier(tensor, rule))
+    scaling = _two_level_scaling(rule, tensor, dtype)
+    divisor = tensor if rule.divides else None
+    return Plan(grid, scaling, ROUNDINGS[rounding], element_values(element), _multiplier(tensor, rule), divisor)
 
 
 def _grid(element: ElementFormat, conversion: Conversion, specials: SpecialCodes, dtype: str, rounding: str) -> ElementGrid:
@@ -172,12 +175,14 @@ def _grid(element: ElementFormat, conversion: Conversion, specials: SpecialCodes
     return element_grid(element, specials, conversion.zero_sign, conversion.underflow_sign, UNDERFLOW[arithmetic], slip)
 
 
-def decoding_plan(format: BlockFormat, tensor_scale: np.float32 | None) -> tuple[object, ...]:
+def decoding_plan(format: BlockFormat, tensor_scale: np.float32 | None, tensor_divisor: np.float32 | None) -> tuple[object, ...]:
     """The arguments of dequantize_blocks after its arrays."""
     element = format.element
     scales = element_values(format.scale)
-    if tensor_scale is not None:
-        with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
+        if tensor_divisor is not None:
+            scales = scales / tensor_divisor
+        elif tensor_scale is not None:
             scales = scales * tensor_scale
     bias_bits = np.int32((127 - element.bias) << 23)
     quantum = np.float32(2.0 ** (element.emin - element.mbits))
@@ -294,7 +299,7 @@ def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> B
         if rule.inf_code is not None:
             codes[INF_ROW] = rule.inf_code
         factors[:] = rule.factor(decoded[codes], tensor)
-        values = decoded[codes] * _multiplier(tensor, rule)
+        values = decoded[codes] / tensor if rule.divides else decoded[codes] * tensor
         scaling = BlockScaling(
             below=np.zeros(1, np.int32),
             above=np.zeros(1, np.int32),

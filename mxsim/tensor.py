@@ -23,7 +23,8 @@ class MXTensor:
     scales: npt.NDArray[np.uint8]  #: the same shape with `axis` ceil(K / block_size); E8M0 codes (nvfp4: E4M3 codes)
     format: BlockFormat  #: its block_size is the one in use
     axis: int  #: 0 <= axis < ndim
-    tensor_scale: np.float32 | None = None  #: nvfp4 only
+    tensor_scale: np.float32 | None = None  #: nvfp4 only: what multiplies the block scales
+    tensor_divisor: np.float32 | None = None  #: nvfp4 of a producer that stores a divisor: it divides them, and tensor_scale is 1 over it
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,6 +45,8 @@ class MXTensor:
 
     def dequantize(self, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
         """The values: scale times element, rounded to nearest even where float32 cannot hold the product.
+
+        NVFP4's block scale is first multiplied by the tensor scale, or divided by the divisor, and rounded.
 
         Args: out: float32, the tensor's shape, any strides; made when None.
         Returns: float32, the tensor's shape. A block whose scale is NaN (E8M0 255) is NaN.

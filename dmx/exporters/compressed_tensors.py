@@ -49,15 +49,15 @@ def shapes(layer: Layer) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     return found
 
 
-def tensors(q: MXTensor, divisor: np.float32 | None = None) -> dict[str, npt.NDArray[Any]]:
+def tensors(q: MXTensor) -> dict[str, npt.NDArray[Any]]:
     kind = KINDS[FORMAT_NAMES[q.format.name]]
     elements, scales = q.packed()
     found: dict[str, npt.NDArray[Any]] = {
         kind.elements: elements.view(F8) if kind.element_dtype == "F8_E4M3" else elements,
         kind.scales: scales.view(F8) if kind.scale_dtype == "F8_E4M3" else scales,
     }
-    if divisor is not None:
-        found[kind.tensor_scale] = np.array([divisor], np.float32)
+    if q.tensor_divisor is not None:
+        found[kind.tensor_scale] = np.array([q.tensor_divisor], np.float32)
     return found
 
 

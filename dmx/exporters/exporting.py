@@ -28,16 +28,15 @@ from dmx.quantised_linear import read_assignment
 from mxsim.assignment import Assignment
 from mxsim.checkpoints.folder import CONFIG, INDEX, WEIGHTS
 from mxsim.checkpoints.reader import CONFIG_HASH, config_hash, open_checkpoint
-from mxsim.conversion import quantize, tensor_amax
+from mxsim.conversion import quantize
 from mxsim.errors import MxsimError
 from mxsim.files import SafetensorsWriter
-from mxsim.formats import FORMATS, BlockFormat
+from mxsim.formats import FORMATS
 from mxsim.golden import GOLDEN, golden_output, golden_refusals
 from mxsim.kernels.threads import one_thread
 from mxsim.manifest import MANIFEST, Manifest, file_hash, tensor_records
 from mxsim.policies import policy_of
 from mxsim.storage_formats import WIDE_PAIR
-from mxsim.tensor import MXTensor
 from mxsim.version import VERSION
 
 SHARD_BYTES = 5_000_000_000  #: of tensors in a file, as transformers splits them
@@ -258,7 +257,7 @@ def _write_tensors(
         source = linears[name].weight.detach()
         weight = as_numpy(source.cpu().to(loaded.stored_dtypes.get(name, source.dtype)))
         with one_thread():
-            found = target.tensors(*_converted(weight, value.spec, policy))
+            found = target.tensors(quantize(weight, value.spec, policy=policy))
         return {f"{name}.{suffix}": array for suffix, array in found.items()}, weight.nbytes
 
     linears = loaded.linears
@@ -310,18 +309,6 @@ def _ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterato
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _converted(weight: Array, spec: BlockFormat, policy: str) -> tuple[MXTensor, np.float32 | None]:
-    """The MX tensor and, where nvfp4's tensor scale is a divisor, that divisor: its reciprocal's reciprocal can be another number."""
-    two_level = policy_of(policy).conversion(spec.name, weight.dtype.name).two_level
-    amax = tensor_amax([weight], spec, policy)
-    if two_level is None or not two_level.divides or amax is None:
-        return quantize(weight, spec, policy=policy), None
-    with np.errstate(all="ignore"):
-        divisor = np.float32(two_level.tensor(amax, weight.dtype.name))
-    given = 1 / float(divisor) if np.isfinite(divisor) and divisor > 0 else None
-    return quantize(weight, spec, policy=policy, tensor_scale=given), divisor
 
 
 def _entries(loaded: LoadedModel, layers: dict[str, Layer]) -> Iterator[tuple[str, Layer | torch.Tensor]]:

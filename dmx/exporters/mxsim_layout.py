@@ -38,7 +38,7 @@ def shapes(layer: Layer) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     return found
 
 
-def tensors(q: MXTensor, divisor: np.float32 | None = None) -> dict[str, npt.NDArray[Any]]:
+def tensors(q: MXTensor) -> dict[str, npt.NDArray[Any]]:
     elements, scales = q.packed()
     found: dict[str, npt.NDArray[Any]] = {ELEMENTS: elements, SCALES: scales}
     if q.tensor_scale is not None:

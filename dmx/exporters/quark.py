@@ -41,7 +41,7 @@ def shapes(layer: Layer) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     return {"weight": (u8, layer.element_shape), "weight_scale": (u8, layer.scale_shape)}
 
 
-def tensors(q: MXTensor, divisor: np.float32 | None = None) -> dict[str, npt.NDArray[Any]]:
+def tensors(q: MXTensor) -> dict[str, npt.NDArray[Any]]:
     elements, scales = q.packed()
     return {"weight": elements, "weight_scale": scales}
 

@@ -21,8 +21,7 @@ class Target:
 
     name: str
     refusals: Callable[[Mapping[str, Layer], str], list[str]]  #: layers and policy -> what cannot be held, each with its layer
-    #: suffix -> array, of one layer; with nvfp4's divisor where its tensor scale divides
-    tensors: Callable[[MXTensor, np.float32 | None], dict[str, npt.NDArray[Any]]]
+    tensors: Callable[[MXTensor], dict[str, npt.NDArray[Any]]]  #: suffix -> array, of one layer
     shapes: Callable[[Layer], dict[str, tuple[np.dtype[Any], tuple[int, ...]]]]  #: suffix -> dtype and shape, before anything is converted
     config: Callable[[Mapping[str, Layer], list[str], str], dict[str, Any]]  #: layers, linears left in float, policy -> quantization_config
 

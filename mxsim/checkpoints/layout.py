@@ -102,7 +102,8 @@ class QuantizedTensor:
 
     def tensor(self, rows: slice = slice(None)) -> MXTensor:
         """Some rows as an MX tensor (n, columns), which dequantises to the weight's values as this layout defines them."""
-        return MXTensor(codes=self.codes(rows), scales=self.scale_codes(rows), format=self.spec, axis=1, tensor_scale=self.multiplier())
+        whole = {"tensor_scale": self.multiplier(), "tensor_divisor": self.stored_tensor_scale() if self.divides else None}
+        return MXTensor(codes=self.codes(rows), scales=self.scale_codes(rows), format=self.spec, axis=1, **whole)
 
     def scale_values(self) -> npt.NDArray[np.float32]:
         """(256,) float32: what every scale code stands for, without the tensor scale."""

@@ -8,8 +8,10 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import dmx
 from dmx.exporters import export
@@ -18,6 +20,7 @@ from dmx.quantised_linear import apply
 from dmx.text import read_text, tokenize
 from mxsim.assignment import Assignment
 from mxsim.checkpoints import open_checkpoint
+from mxsim.checkpoints.layout import QuantizedTensor
 from mxsim.storage_formats import FormatPair
 from mxsim.validation import validate
 from tests.dmx.small_models import random_model, random_text, save
@@ -51,6 +54,23 @@ def loaded_in_float32(place: Path) -> torch.nn.Module:
     return module  # type: ignore[no-any-return]
 
 
+def library_values(weight: QuantizedTensor) -> npt.NDArray[np.float32]:
+    """NVFP4 as the library's own function dequantises it in float32."""
+    from compressed_tensors.compressors.nvfp4.helpers import unpack_fp4_from_uint8
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+
+    stored = load_file(weight.elements.file.path)
+    values: Any = dequantize(
+        x_q=unpack_fp4_from_uint8(stored[f"{weight.module}.weight_packed"], *weight.shape, dtype=torch.float32),
+        args=QuantizationArgs(num_bits=4, type="float", symmetric=True, strategy="tensor_group", group_size=16),
+        scale=stored[f"{weight.module}.weight_scale"].float(),
+        global_scale=stored[f"{weight.module}.weight_global_scale"],
+        dtype=torch.float32,
+    )
+    return np.asarray(values.numpy(), np.float32)
+
+
 @pytest.mark.parametrize("pairs", [("mxfp4_e2m1",), ("mxfp8_e4m3",), ("mxfp4_e2m1", "mxfp8_e4m3"), ("mxfp4_e2m1:mxfp8_e4m3", "bf16")])
 def test_the_loaded_exports_perplexity_is_the_assignments(pairs: tuple[str, ...], folder: Path, tmp_path: Path) -> None:
     model = load_model(folder)
@@ -80,6 +100,8 @@ def test_nvfp4_of_either_dtype_is_explained_and_decoded_alike(folder: Path, tmp_
     assert report.ok, [*report.findings, *(v for v in report.tensors if v.status != "proven")]
     assert (report.policy, report.explains_all) == ("compressed-tensors", True)
     assert all(v.status == "proven" for v in report.tensors)
+    for weight in open_checkpoint(place).quantized:
+        assert np.array_equal(weight.tensor().dequantize().view(np.uint32), library_values(weight).view(np.uint32)), weight.module
     if set(model.stored_dtypes.values()) != {torch.bfloat16}:
         return  # compressed-tensors decompresses to bfloat16, which a model of another dtype cannot multiply by
     modules = dict(loaded_in_float32(place).named_modules())

@@ -219,6 +219,20 @@ def test_a_stored_divisor_loses_nothing() -> None:
         assert elements.decode(q.scales, "e4m3").item() == 16
 
 
+def test_a_stored_divisor_divides_the_scales() -> None:
+    # as compressed-tensors dequantises: scale / divisor, rounded, times the element; the product with 1 / divisor is another number
+    x = np.random.default_rng(3).standard_normal((64, 256)).astype(np.float32)
+    q = mxsim.quantize(x, "nvfp4", policy="compressed-tensors")
+    assert q.tensor_divisor is not None
+    assert q.tensor_scale == np.float32(1) / q.tensor_divisor
+    scales, codes = elements.decode(q.scales, "e4m3").astype(np.float32), elements.decode(q.codes, "e2m1").astype(np.float32)
+    expected = codes * np.repeat(scales / q.tensor_divisor, 16, axis=1)
+    np.testing.assert_array_equal(q.dequantize(), expected)
+    np.testing.assert_array_equal(q.T.dequantize(), expected.T)
+    np.testing.assert_array_equal(mxsim.fake_quantize(x, "nvfp4", policy="compressed-tensors"), expected)
+    assert (expected != codes * np.repeat(scales * q.tensor_scale, 16, axis=1)).any()
+
+
 def require_same_bits_whatever_is_beside(x: npt.NDArray[np.float32], **how: Any) -> None:
     """Each 64 blocks (64, 32) of x: together, and after a block of zeros, beside which nothing is converted in a shortened way."""
     apart = x.copy()
