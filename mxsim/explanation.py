@@ -115,7 +115,7 @@ def plan_of(weight: QuantizedTensor, rule: Rule, dtype: str) -> Plan:
     def unused(finite_only: bool) -> np.float32:
         raise AssertionError("the tensor scale is given")
 
-    return conversion_plan(weight.spec, rule.policy, rule.scale_rule, weight.rounding, dtype, given_tensor_scale(weight), unused)
+    return conversion_plan(weight.spec, rule.policy, rule.scale_rule, None, dtype, given_tensor_scale(weight), unused)
 
 
 def given_tensor_scale(weight: QuantizedTensor) -> float | None:
@@ -211,7 +211,6 @@ def _requantized(weight: QuantizedTensor, rule: Rule, x: npt.NDArray[Any]) -> An
         weight.spec,
         policy=rule.policy,
         scale_rule=rule.scale_rule,
-        rounding=weight.rounding,
         tensor_scale=given_tensor_scale(weight),
     )
 

@@ -48,7 +48,6 @@ class QuantizedTensor:
     transposed: bool = False  #: whether the float tensor has its last two axes the other way round
     activation: str | None = None  #: the format of its inputs; None: left in the wide type
     scale_rule: str | None = None  #: what the config says; None: the policy's own
-    rounding: str | None = None
 
     @property
     def module(self) -> str:

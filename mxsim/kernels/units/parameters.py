@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-ALIGN, EXACT, PAIRWISE, FMA = range(4)  #: how a chunk is reduced
 TRUNC, FLOOR, NEAREST, JAM = range(4)  #: what alignment does to the bits below the quantum
 NEAREST_EVEN, TOWARD_ZERO, TO_ODD = range(3)  #: rounding modes
 KEEP, FLUSH, FLUSH_SIGNED = range(3)  #: subnormal inputs

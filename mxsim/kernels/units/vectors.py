@@ -162,7 +162,7 @@ def splatter(lanes: int) -> Any:
 
 load8, load16, load32 = loader(8), loader(16), loader(32)
 each8, each16, each32 = repeater(8), repeater(16), repeater(32)
-fill8, fill16, fill32 = splatter(8), splatter(16), splatter(32)
+fill8 = splatter(8)
 
 
 @intrinsic
@@ -245,14 +245,6 @@ def fused(_typingctx: Any, v: Any, w: Any, addend: Any) -> Any:
     if not isinstance(v, Vector) or not v == w == addend or not is_float(v):
         return None
     return v(v, w, addend), lambda _context, builder, sig, args: call_llvm(builder, "fma", sig.args[0], *args)
-
-
-@intrinsic
-def magnitude(_typingctx: Any, v: Any) -> Any:
-    """|v| of floats."""
-    if not isinstance(v, Vector) or not is_float(v):
-        return None
-    return v(v), lambda _context, builder, sig, args: call_llvm(builder, "fabs", sig.args[0], *args)
 
 
 @intrinsic
