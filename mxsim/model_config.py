@@ -6,15 +6,27 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mxsim.errors import MxsimError, unknown_name
 from mxsim.shapes import SHAPES, ModelShape
+
+T = TypeVar("T", int, str)
 
 #: Dense decoders whose blocks are q, k, v, o and gate, up, down.
 _DENSE = ("llama", "mistral", "qwen2", "qwen3")
 _MOE = ("qwen3_moe", "gpt_oss")
 FAMILIES = (*_DENSE, *_MOE)
+_QWEN = ("qwen2", "qwen3", "qwen3_moe")
+#: What transformers 5.23 puts in for a key that a config leaves out, in each family's configuration class. A null stays null.
+_LEFT_OUT: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": {"num_key_value_heads": 32, "sliding_window": 4096},
+    "qwen3": {"num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128},
+    "qwen3_moe": {"num_key_value_heads": 4, "sliding_window": 4096},
+    "gpt_oss": {"num_key_value_heads": 8, "sliding_window": 128, "head_dim": 64, "attention_bias": True},
+}
 
 
 def resolve_shape(model: str | Path | Mapping[str, Any] | ModelShape) -> ModelShape:
@@ -34,15 +46,23 @@ def resolve_shape(model: str | Path | Mapping[str, Any] | ModelShape) -> ModelSh
     if path.is_dir() or path.is_file():
         return _read_config(path / "config.json" if path.is_dir() else path, name=path.resolve().name)
     name = str(model)
+    if not _is_name(name):
+        raise MxsimError(f"model {name!r}: there is no such file or folder, and it is not NAME or ORGANISATION/NAME")
     shipped = {shape.lower(): shape for shape in SHAPES}
-    known = shipped.get(name.rsplit("/", 1)[-1].lower())
+    known = shipped.get(name.rpartition("/")[2].lower())
     if known is not None:
         return SHAPES[known]
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if "/" in name:
         return _hub_config(name)
-    if path.suffix or len(path.parts) > 1:
+    if path.suffix:
         raise MxsimError(f"model {name!r}: there is no such file or folder, and no shape of that name is shipped")
     raise unknown_name("model", name, SHAPES)
+
+
+def _is_name(text: str) -> bool:
+    """NAME or ORGANISATION/NAME; what else there is can only be a path."""
+    parts = text.split("/")
+    return len(parts) <= 2 and all(parts) and not text.startswith((".", "~"))
 
 
 def _read_config(path: Path, *, name: str) -> ModelShape:
@@ -58,23 +78,36 @@ def _read_config(path: Path, *, name: str) -> ModelShape:
 
 
 def _hub_config(name: str) -> ModelShape:
-    """config.json of a hub model: from the local cache, else over the network."""
+    """config.json of a hub model: from the local cache, there the revision that refs/main names, else over the network."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    for path in sorted(cache.glob(f"models--{name.replace('/', '--')}/snapshots/*/config.json")):
-        return _read_config(path, name=name)
+    folder = cache / f"models--{name.replace('/', '--')}"
+    cached = sorted(folder.glob("snapshots/*/config.json"))
+    if cached:
+        main = folder / "snapshots" / _main_revision(folder) / "config.json"
+        return _read_config(main if main in cached else cached[0], name=name)
     refused = f"model {name!r} is no shape that is shipped, and its config.json is not in the hub cache {str(cache)!r}"
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         raise MxsimError(f"{refused}; HF_HUB_OFFLINE forbids fetching it")
-    from urllib.error import URLError
+    from http.client import HTTPException
     from urllib.request import urlopen
 
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
         with urlopen(f"{endpoint}/{name}/resolve/main/config.json", timeout=10) as reply:
-            return shape_from_config(json.load(reply), name=name)
-    except (URLError, TimeoutError, OSError) as error:
+            content = json.load(reply)
+    except (OSError, HTTPException, ValueError) as error:
         raise MxsimError(f"{refused}; fetching it failed ({error}): pass a folder with config.json") from error
+    if not isinstance(content, Mapping):
+        raise MxsimError(f"{refused}; what {endpoint} sends is {type(content).__name__}, no JSON object: pass a folder with config.json")
+    return shape_from_config(content, name=name)
+
+
+def _main_revision(folder: Path) -> str:
+    try:
+        return (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def shape_from_config(config: Mapping[str, Any], *, name: str | None = None) -> ModelShape:
@@ -97,10 +130,10 @@ def shape_from_config(config: Mapping[str, Any], *, name: str | None = None) -> 
         keys.count("hidden_size"),
         keys.count("num_hidden_layers"),
     )
-    head_dim = config.get("head_dim")
+    head_dim = keys.config.get("head_dim")
     if head_dim is None and hidden % heads:
         raise MxsimError(f"{label}: head_dim is missing, and {heads} heads do not divide hidden_size = {hidden}")
-    bias = bool(config.get("attention_bias", False)) or family == "qwen2"
+    bias = family == "qwen2" or (family != "mistral" and keys.flag("attention_bias"))
     fields: dict[str, Any] = {
         "name": label,
         "family": family,
@@ -111,62 +144,83 @@ def shape_from_config(config: Mapping[str, Any], *, name: str | None = None) -> 
         "kv_heads": keys.count("num_key_value_heads", heads),
         "head_dim": hidden // heads if head_dim is None else keys.count("head_dim"),
         "vocab": keys.count("vocab_size"),
-        "tied_embeddings": bool(config.get("tie_word_embeddings", False)),
+        "tied_embeddings": keys.flag("tie_word_embeddings"),
         "max_context": keys.count("max_position_embeddings"),
         "attention_bias": bias,
         "output_bias": bias and family != "qwen2",
-        "mlp_bias": bool(config.get("mlp_bias", False)) or family == "gpt_oss",
+        "mlp_bias": family == "gpt_oss" or (family == "llama" and keys.flag("mlp_bias")),
         "attention_sinks": family == "gpt_oss",
         "qk_norm": family in ("qwen3", "qwen3_moe"),
         "source": "config.json",
     }
     if family in _MOE:
         fields |= _expert_fields(family, keys, layers)
-    return ModelShape(**fields, **_window_fields(family, config, layers))
+    return ModelShape(**fields, **_window_fields(family, keys, layers))
 
 
 def _expert_fields(family: str, keys: _Keys, layers: int) -> dict[str, Any]:
     if family == "gpt_oss":
-        fields = {"experts": keys.count("num_local_experts")}
-    else:
-        fields = {"experts": keys.count("num_experts", keys.config.get("num_local_experts"))}
-    fields["experts_per_token"] = keys.count("num_experts_per_tok")
-    step, dense = keys.config.get("decoder_sparse_step", 1), keys.config.get("mlp_only_layers") or []
+        return {"experts": keys.count("num_local_experts"), "experts_per_token": keys.count("num_experts_per_tok")}
+    fields: dict[str, Any] = {
+        "experts": keys.count("num_experts", keys.config.get("num_local_experts")),
+        "experts_per_token": keys.count("num_experts_per_tok"),
+    }
+    step, dense = keys.count("decoder_sparse_step", 1), keys.list_of(int, "mlp_only_layers") or []
     dense_layers = tuple(i for i in range(layers) if i in dense or (i + 1) % step)
     if dense_layers:
         return {**fields, "dense_layers": dense_layers, "dense_intermediate": keys.count("intermediate_size")}
     return fields
 
 
-def _window_fields(family: str, config: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    """Sliding windows: all of Mistral's layers where it has one; elsewhere those that layer_types names."""
-    window = config.get("sliding_window")
-    if not window or config.get("use_sliding_window") is False:
+def _window_fields(family: str, keys: _Keys, layers: int) -> dict[str, Any]:
+    """Sliding windows: on the layers that layer_types names; without it on those that the architecture gives one, and Llama's has none."""
+    if keys.config.get("sliding_window") is None or (family in _QWEN and not keys.flag("use_sliding_window")):
         return {}
-    types = config.get("layer_types")
-    if types:
+    types = keys.list_of(str, "layer_types")
+    if types is None and family == "llama":
+        return {}
+    window = keys.count("sliding_window")
+    if types is not None:
+        if len(types) != layers:
+            raise MxsimError(f"{keys.label}: layer_types names {len(types)} layers, but num_hidden_layers = {layers}")
         windowed = tuple(i for i, kind in enumerate(types) if kind == "sliding_attention")
     elif family == "gpt_oss":
         windowed = tuple(range(0, layers, 2))
-    elif family == "mistral":
-        windowed = tuple(range(layers))
+    elif family in ("qwen2", "qwen3"):
+        windowed = tuple(range(keys.count("max_window_layers", 28, least=0), layers))
     else:
-        windowed = tuple(range(int(config.get("max_window_layers", 0)), layers))
-    return {"sliding_window": int(window), "windowed_layers": windowed} if windowed else {}
+        windowed = tuple(range(layers))
+    return {"sliding_window": window, "windowed_layers": windowed} if windowed else {}
 
 
 class _Keys:
-    """A config's positive whole numbers, with errors that name the key."""
+    """A config's values, checked, with errors that name the key. A key that is left out is what transformers puts in for it."""
 
     def __init__(self, config: Mapping[str, Any], label: str) -> None:
-        self.config = config
+        self.config = {**_LEFT_OUT[config["model_type"]], **config}
         self.label = label
 
-    def count(self, key: str, default: Any = None) -> int:
+    def count(self, key: str, default: Any = None, *, least: int = 1) -> int:
         value = self.config.get(key)
         value = default if value is None else value
         if value is None:
             raise MxsimError(f"{self.label}: config has no {key!r}, which its {self.config['model_type']} layers need")
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise MxsimError(f"{self.label}: {key} = {value!r} must be a whole number of at least 1")
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise MxsimError(f"{self.label}: {key} = {value!r} must be a whole number of at least {least}")
         return value
+
+    def flag(self, key: str) -> bool:
+        """False where it is left out or null."""
+        value = self.config.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise MxsimError(f"{self.label}: {key} = {value!r} must be true or false")
+        return bool(value)
+
+    def list_of(self, kind: type[T], key: str) -> list[T] | None:
+        """A list of whole numbers or of strings, None where it is left out or null."""
+        value = self.config.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, (list, tuple)) or not all(isinstance(entry, kind) and not isinstance(entry, bool) for entry in value):
+            raise MxsimError(f"{self.label}: {key} = {value!r} must be a list of {'whole numbers' if kind is int else 'strings'}")
+        return list(value)

@@ -79,6 +79,141 @@ def test_a_hub_name_is_read_from_the_local_cache(tmp_path: Path, monkeypatch: py
         resolve_shape("someone/else")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "./models/Qwen3-8B",
+        "../Qwen3-8B",
+        "/nowhere/Llama-3.1-8B",
+        "/Qwen3-8B",
+        "~/models/qwen3-8b",
+        "~/Qwen3-8B",
+        "me/mine/Qwen3-8B",
+        "Qwen3-8B/",
+    ],
+)
+def test_a_path_that_is_not_there_is_no_shipped_shape(path: str) -> None:
+    with pytest.raises(MxsimError, match="there is no such file or folder"):
+        resolve_shape(path)
+
+
+def test_of_several_cached_revisions_main_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--someone--tiny"
+    for revision, layers in (("0aaa", 3), ("1bbb", 4), ("2ccc", 5)):
+        (folder / "snapshots" / revision).mkdir(parents=True)
+        (folder / "snapshots" / revision / "config.json").write_text(json.dumps({**LLAMA, "num_hidden_layers": layers}))
+    assert resolve_shape("someone/tiny").layers == 3
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("1bbb\n")
+    assert resolve_shape("someone/tiny").layers == 4
+    (folder / "refs" / "main").write_text("gone")
+    assert resolve_shape("someone/tiny").layers == 3
+
+
+@pytest.mark.parametrize("reply", [b"<html>", b"[]"])
+def test_a_hub_that_sends_no_config_is_told(reply: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "someone/tiny/resolve/main").mkdir(parents=True)
+    (tmp_path / "someone/tiny/resolve/main/config.json").write_bytes(reply)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", tmp_path.as_uri())
+    with pytest.raises(MxsimError, match="pass a folder with config"):
+        resolve_shape("someone/tiny")
+
+
+#: What a config may say of its windows, beside the dimensions.
+WINDOWS: list[dict[str, Any]] = [
+    {},
+    {"use_sliding_window": True},
+    {"use_sliding_window": False},
+    {"sliding_window": 64},
+    {"sliding_window": None, "use_sliding_window": True},
+    {"sliding_window": 64, "use_sliding_window": True, "max_window_layers": 2},
+    {"sliding_window": 64, "use_sliding_window": True, "max_window_layers": 0},
+    {"sliding_window": 64, "max_window_layers": 2},
+]
+CLASSES = {
+    "llama": "LlamaConfig",
+    "mistral": "MistralConfig",
+    "qwen2": "Qwen2Config",
+    "qwen3": "Qwen3Config",
+    "qwen3_moe": "Qwen3MoeConfig",
+    "gpt_oss": "GptOssConfig",
+}
+
+
+@pytest.mark.parametrize("family", CLASSES)
+@pytest.mark.parametrize("said", WINDOWS, ids=str)
+def test_a_config_is_read_as_transformers_reads_it(family: str, said: dict[str, Any]) -> None:
+    transformers = pytest.importorskip("transformers")
+    dimensions = {"hidden_size": 2048, "intermediate_size": 64, "num_hidden_layers": 30, "num_attention_heads": 32, "vocab_size": 512}
+    dimensions |= {"max_position_embeddings": 512, "moe_intermediate_size": 64, "num_experts": 8, "num_local_experts": 8}
+    dimensions |= {"num_experts_per_tok": 2}
+    shape = shape_from_config({"model_type": family, **dimensions, **said})
+    theirs = getattr(transformers, CLASSES[family])(**dimensions, **said)
+    assert shape.kv_heads == theirs.num_key_value_heads
+    assert shape.head_dim == getattr(theirs, "head_dim", 2048 // 32)
+    assert shape.attention_bias == (family == "qwen2" or getattr(theirs, "attention_bias", False))
+    window = None if family == "llama" else theirs.sliding_window  # LlamaModel knows none, whatever a config says
+    types = getattr(theirs, "layer_types", None) or ["sliding_attention"] * 30
+    assert shape.windowed_layers == tuple(i for i in range(30) if window is not None and types[i] == "sliding_attention")
+    assert shape.sliding_window == ((window or 0) if shape.windowed_layers else 0)
+
+
+def test_layer_types_name_the_windowed_layers() -> None:
+    types = ["full_attention", "sliding_attention"] * 2 + ["full_attention"]
+    said = {"sliding_window": 64, "layer_types": types}
+    for family in ("llama", "mistral"):
+        assert shape_from_config({**LLAMA, **said, "model_type": family}).windowed_layers == (1, 3)
+    assert shape_from_config({**LLAMA, **said, "model_type": "qwen3"}).windowed_layers == ()
+    assert shape_from_config({**LLAMA, **said, "model_type": "qwen3", "use_sliding_window": True}).windowed_layers == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("family", "biases"),
+    [("llama", (True, True, True)), ("mistral", (False,) * 3), ("qwen2", (True, False, False)), ("qwen3", (True, True, False))],
+)
+def test_biases_are_those_that_the_architecture_has(family: str, biases: tuple[bool, ...]) -> None:
+    shape = shape_from_config({**LLAMA, "model_type": family, "attention_bias": True, "mlp_bias": True})
+    assert (shape.attention_bias, shape.output_bias, shape.mlp_bias) == biases
+
+
+WINDOWED = {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 64}
+SPARSE = {"model_type": "qwen3_moe", "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({**WINDOWED, "sliding_window": -5}, "sliding_window = -5"),
+        ({**WINDOWED, "sliding_window": 0}, "sliding_window = 0"),
+        ({**WINDOWED, "sliding_window": "abc"}, "sliding_window = 'abc'"),
+        ({"model_type": "mistral", "sliding_window": 1.5}, "sliding_window = 1.5"),
+        ({**WINDOWED, "use_sliding_window": "false"}, "use_sliding_window = 'false' must be true or false"),
+        ({**WINDOWED, "max_window_layers": "2"}, "max_window_layers = '2'"),
+        ({**WINDOWED, "max_window_layers": -1}, "max_window_layers = -1"),
+        ({**WINDOWED, "layer_types": 5}, "layer_types = 5 must be a list of strings"),
+        ({**WINDOWED, "layer_types": [1] * 5}, "layer_types = .* must be a list of strings"),
+        ({**WINDOWED, "layer_types": ["sliding_attention"]}, "layer_types names 1 layers, but num_hidden_layers = 5"),
+        ({**SPARSE, "decoder_sparse_step": 0}, "decoder_sparse_step = 0"),
+        ({**SPARSE, "mlp_only_layers": 3}, "mlp_only_layers = 3 must be a list of whole numbers"),
+        ({**SPARSE, "mlp_only_layers": ["1"]}, "mlp_only_layers = .* must be a list of whole numbers"),
+        ({"attention_bias": "no"}, "attention_bias = 'no' must be true or false"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings = 1 must be true or false"),
+    ],
+)
+def test_a_bad_key_is_named(keys: dict[str, Any], named: str) -> None:
+    with pytest.raises(MxsimError, match=named):
+        shape_from_config({**LLAMA, **keys})
+
+
+def test_a_null_is_what_is_left_out() -> None:
+    assert shape_from_config({**LLAMA, **WINDOWED, "max_window_layers": None}).windowed_layers == ()  # 28 of 5 layers
+    assert shape_from_config({**LLAMA, **SPARSE, "decoder_sparse_step": None, "mlp_only_layers": None}).dense_layers == ()
+    assert shape_from_config({**LLAMA, **SPARSE, "mlp_only_layers": [0, 3]}).dense_layers == (0, 3)
+
+
 @pytest.mark.parametrize("key", [key for key in LLAMA if key not in ("num_key_value_heads", "tie_word_embeddings")])
 def test_a_missing_key_is_named(key: str) -> None:
     with pytest.raises(MxsimError, match=key):
