@@ -80,7 +80,8 @@ class StoredArray:
 
 @contextmanager
 def open_arrays(path: Path) -> Iterator[tuple[list[StoredArray], dict[str, str]]]:
-    """The arrays of a file and its metadata. A .npy file holds one, named as the file is.
+    """The arrays of a file and its metadata. A .npy file holds one, named as the file is; raw elements of two bytes are bfloat16, as which
+    numpy saves it.
 
     Raises: MxsimError where the file is absent, of another kind, or broken. Nothing is unpickled.
     """
@@ -111,6 +112,10 @@ def _npy(path: Path) -> StoredArray:
         raise MxsimError(f"{path} is not a .npy file that can be read: {error}") from None
     if not isinstance(array, np.memmap):
         raise MxsimError(f"{path} is an archive of arrays: save the array by itself with numpy.save")
+    if not array.dtype.itemsize:
+        raise MxsimError(f"{path} holds {array.dtype}, elements of no bytes")
+    if array.dtype == np.dtype("V2"):
+        array = array.view(ml_dtypes.bfloat16)
     rows = bool(array.flags.c_contiguous and array.dtype.isnative)
     return StoredArray(
         name=path.stem, shape=array.shape, dtype=array.dtype, path=path, offset=int(array.offset), mapped=None if rows else array

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from mxsim.conversion import from_codes
 from mxsim.errors import MxsimError
 from mxsim.files import SafetensorsWriter, check_output, open_arrays, renamed_when_whole
+from mxsim.json_files import shortened
 from mxsim.tensor import MXTensor
 
 
@@ -19,8 +19,8 @@ def read_operand(path: Path, name: str | None = None, option: str = "--tensor") 
     """A matrix from a .npy file, or from a .safetensors file as `mxsim quantize` writes it.
 
     Args: name: of the tensor, where the file holds several; option: what says so on the command line.
-    Returns: an MXTensor for NAME.codes with NAME.scales, an array otherwise. Two-byte raw elements of a .npy file are bfloat16.
-    Raises: MxsimError where there is no such tensor, or more than one.
+    Returns: an MXTensor for NAME.codes with NAME.scales, an array otherwise.
+    Raises: MxsimError where there is no such tensor, or more than one, or its metadata does not describe it.
     """
     with open_arrays(path) as (arrays, metadata):
         stored = {array.name: array for array in arrays}
@@ -33,20 +33,29 @@ def read_operand(path: Path, name: str | None = None, option: str = "--tensor") 
         if chosen not in names:
             raise MxsimError(f"{path} holds no tensor {chosen!r}: it holds {', '.join(names)}")
         if chosen not in quantised:
-            array = np.asarray(stored[chosen].read())
-            return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
+            return np.asarray(stored[chosen].read())
         missing = [key for key in ("format", "axis", "block_size") if key not in metadata]
         if missing:
             raise MxsimError(f"{path} has no {', '.join(missing)} in its metadata: write it with mxsim quantize")
-        scale = stored.get(f"{chosen}.tensor_scale")
-        return from_codes(
-            np.asarray(stored[f"{chosen}.codes"].read()),
-            np.asarray(stored[f"{chosen}.scales"].read()),
-            metadata["format"],
-            axis=int(metadata["axis"]),
-            tensor_scale=None if scale is None else float(np.asarray(scale.read()).reshape(-1)[0]),
-            block_size=int(metadata["block_size"]),
-        )
+        axis, block_size = (_whole(metadata[key], key, path) for key in ("axis", "block_size"))
+        scale = None
+        if f"{chosen}.tensor_scale" in stored:
+            held = np.asarray(stored[f"{chosen}.tensor_scale"].read())
+            if held.size != 1:
+                raise MxsimError(f"{path}: {chosen}.tensor_scale has shape {held.shape}: one number is expected")
+            scale = float(held.reshape(()))
+        codes, scales = (np.asarray(stored[f"{chosen}.{part}"].read()) for part in ("codes", "scales"))
+        try:
+            return from_codes(codes, scales, metadata["format"], axis=axis, tensor_scale=scale, block_size=block_size)
+        except MxsimError as error:
+            raise MxsimError(f"{path}: tensor {chosen!r}: {error}") from error
+
+
+def _whole(text: str, key: str, path: Path) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise MxsimError(f"{path}: metadata {key} = {shortened(text)!r} must be a whole number") from None
 
 
 def check_product(path: Path) -> None:

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 import mxsim
@@ -113,6 +113,30 @@ def test_files_of_mxsim_quantize(format_name: str, tmp_path: Path) -> None:
     run("matmul", tmp_path / "x.safetensors", tmp_path / "w.safetensors", "--transpose-b", "-o", tmp_path / "d.npy")
     want = mxsim.matmul(mxsim.quantize(x, format_name), mxsim.quantize(w, format_name).T)
     np.testing.assert_array_equal(np.load(tmp_path / "d.npy"), want)
+
+
+@pytest.mark.parametrize(
+    ("said", "scale", "message"),
+    [
+        ({"axis": "last"}, [1.0], "metadata axis = 'last' must be a whole number"),
+        ({"axis": "7"}, [1.0], "tensor 'q': axis"),
+        ({"block_size": "16.0"}, [1.0], "metadata block_size = '16.0' must be a whole number"),
+        ({"block_size": "0"}, [1.0], "tensor 'q': block_size"),
+        ({"format": "nvfp5"}, [1.0], "tensor 'q': unknown .*did you mean 'nvfp4'"),
+        ({}, [], r"q\.tensor_scale has shape \(0,\): one number is expected"),
+        ({}, [1.0, 2.0], r"q\.tensor_scale has shape \(2,\): one number is expected"),
+        ({}, [np.nan], "tensor 'q': tensor_scale is nan"),
+    ],
+)
+def test_a_file_that_does_not_describe_its_tensor_is_named(said: dict[str, str], scale: list[float], message: str, tmp_path: Path) -> None:
+    tensors = {
+        "q.codes": np.zeros((2, 32), np.uint8),
+        "q.scales": np.zeros((2, 2), np.uint8),
+        "q.tensor_scale": np.array(scale, np.float32),
+    }
+    save_file(tensors, tmp_path / "q.safetensors", {"format": "nvfp4", "axis": "-1", "block_size": "16", **said})
+    with pytest.raises(mxsim.MxsimError, match=rf"q\.safetensors: .*{message}"):
+        run("matmul", tmp_path / "q.safetensors", tmp_path / "q.safetensors", "--transpose-b", "-o", tmp_path / "d.npy")
 
 
 def test_bfloat16_and_tf32(tmp_path: Path) -> None:
