@@ -39,8 +39,13 @@ class QuantizationError:
     lost: int = 0  #: finite inputs that are Inf or NaN afterwards, as the neighbours of a NaN are; in no other count
 
     @property
+    def counted(self) -> int:
+        """Inputs that are finite before and after: those whose errors are known."""
+        return self.elements - self.nonfinite - self.lost
+
+    @property
     def snr_db(self) -> float | None:
-        """Signal to noise; None where nothing was lost, or there was nothing to lose."""
+        """Signal to noise; None where nothing was lost, or nothing was counted."""
         return 10 * math.log10(self.signal / self.noise) if self.noise > 0 and self.signal > 0 else None
 
     def add(self, x: npt.NDArray[Any], q: MXTensor) -> None:
@@ -65,8 +70,9 @@ class QuantizationError:
             "name": self.name,
             "shape": list(self.shape),
             "elements": self.elements,
+            "counted": self.counted,
             "snr_db": self.snr_db,
-            "max_error": self.max_error,
+            "max_error": self.max_error if self.counted else None,
             "saturated": self.saturated / max(self.elements, 1),
             "flushed": self.flushed / max(self.elements, 1),
             "nonfinite": self.nonfinite,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mxsim.cli.json_text import json_text
 from mxsim.cli.table import table
 
 EXAMPLES = "Examples: mxsim compare ours.npy theirs.npy | mxsim compare golden.safetensors rtl.safetensors --json"
@@ -28,7 +28,7 @@ def command(
         comparisons = compare_files(a, b, worst, bar.update)
     equal = all(comparison.equal for comparison in comparisons)
     if as_json:
-        print(json.dumps({"equal": equal, "tensors": [comparison.as_json() for comparison in comparisons]}, indent=1))
+        print(json_text({"equal": equal, "tensors": [comparison.as_json() for comparison in comparisons]}))
     else:
         rows = [
             [

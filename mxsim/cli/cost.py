@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mxsim.cli.json_text import json_text
 from mxsim.cli.table import table
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def command(
     ]
     if as_json:
         contents = [report.to_json() for report in reports]
-        print(json.dumps(contents[0] if len(contents) == 1 else {"compared": contents}, indent=1))
+        print(json_text(contents[0] if len(contents) == 1 else {"compared": contents}))
     elif as_csv:
         write_csv(reports)
     else:

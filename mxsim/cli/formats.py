@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mxsim.cli.json_text import json_text
 from mxsim.cli.table import table
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def command(
 
     chosen = [FORMATS[name]] if name else list(FORMATS.values())
     if as_json:
-        print(json.dumps({"formats": [describe(f) for f in chosen]}, indent=2))
+        print(json_text({"formats": [describe(f) for f in chosen]}, indent=2))
     elif name:
         print(one(chosen[0]))
     else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mxsim.cli.json_text import json_text
 from mxsim.cli.table import table
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def command(
 
     chosen = [load_device(one) for one in ([name] if name else device_names())]
     if as_json:
-        print(json.dumps({"hardware": [describe(device) for device in chosen]}, indent=1))
+        print(json_text({"hardware": [describe(device) for device in chosen]}))
     elif name:
         print(one_device(chosen[0]))
     else:

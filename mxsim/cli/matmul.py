@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mxsim.cli.json_text import json_text
 from mxsim.cli.table import table
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def command(
         "formats": formats,
     }
     if as_json:
-        print(json.dumps(summary | {"errors": None if errors is None else errors.as_json()}, indent=2))
+        print(json_text(summary | {"errors": None if errors is None else errors.as_json()}, indent=2))
     else:
         print(f"{described.name} ({level}): {' x '.join(formats)} -> {out}, {product.shape}, K = {left.shape[1]}")
         print(f"\n{report(errors)}\n\nwritten to {output}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mxsim.cli.json_text import json_text
 from mxsim.cli.table import table
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def command(
 
         errors, copied = quantize_file(source, output, request, advance)
     if as_json:
-        print(json.dumps({"output": str(output), "tensors": [e.as_json() for e in errors], "copied": copied}, indent=2))
+        print(json_text({"output": str(output), "tensors": [e.as_json() for e in errors], "copied": copied}, indent=2))
     else:
         print(report(errors))
         print(f"\nwritten to {output}" + (f"; copied as they are: {', '.join(copied)}" if copied else ""))
@@ -72,8 +72,8 @@ def report(errors: list[QuantizationError]) -> str:
         [
             e.name,
             " x ".join(map(str, e.shape)),
-            "exact" if e.snr_db is None else f"{e.snr_db:.2f}",
-            f"{e.max_error:.4g}",
+            "-" if not e.counted else "exact" if e.snr_db is None else f"{e.snr_db:.2f}",
+            f"{e.max_error:.4g}" if e.counted else "-",
             f"{100 * e.saturated / max(e.elements, 1):.3f}",
             f"{100 * e.flushed / max(e.elements, 1):.3f}",
             str(e.nonfinite),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mxsim.cli.json_text import json_text
 from mxsim.cli.table import table
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def command(
 
     chosen = [load_unit(name)] if name else list(UNITS.values())
     if as_json:
-        print(json.dumps({"units": [describe(unit) for unit in chosen]}, indent=1))
+        print(json_text({"units": [describe(unit) for unit in chosen]}))
     elif name:
         print(one_unit(chosen[0]))
     else:

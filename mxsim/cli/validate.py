@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mxsim.cli.json_text import json_text
 from mxsim.cli.table import table
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def command(
             bar.update(count)
 
         report = validate(checkpoint, reference, progress)
-    print(json.dumps(report.as_json(), indent=1) if as_json else text(report))
+    print(json_text(report.as_json()) if as_json else text(report))
     if not report.ok:
         raise typer.Exit(1)
 

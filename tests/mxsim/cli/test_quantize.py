@@ -59,7 +59,7 @@ def test_pieces_give_the_bits_of_the_whole(format_name: str, axis: int, tmp_path
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 def test_npy_of_any_order_and_dtype(order: Any, dtype: Any, tmp_path: Path) -> None:
     x = np.asarray(weights((33, 40)), dtype, order=order)
     run(str(saved(tmp_path, x)), "-f", "mxfp6_e2m3", "-o", str(tmp_path / "q.safetensors"))
@@ -124,6 +124,16 @@ def test_counts_against_numpy(format_name: str) -> None:
 def test_exact_input_says_so(tmp_path: Path) -> None:
     text = run(str(saved(tmp_path, np.ones((2, 32), np.float32))), "-f", "mxfp8_e4m3", "-o", str(tmp_path / "q.safetensors"))
     assert "exact" in text
+
+
+def test_a_tensor_of_which_nothing_is_left_is_not_exact(tmp_path: Path) -> None:
+    source = saved(tmp_path, np.array([[1, np.nan, 2, 3]], np.float32))
+    call = (str(source), "-f", "mxfp4_e2m1", "-o", str(tmp_path / "q.safetensors"))
+    text = run(*call)
+    assert "exact" not in text
+    assert text.splitlines()[2].split()[-6:-4] == ["-", "-"]
+    (told,) = json.loads(run(*call, "--json"))["tensors"]
+    assert (told["counted"], told["lost"], told["nonfinite"], told["snr_db"], told["max_error"]) == (0, 3, 1, None, None)
 
 
 def broken(folder: Path) -> Path:
