@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mxsim.arrays import FLOATS
+from mxsim.errors import MxsimError
 from mxsim.files import StoredArray, open_arrays
 from mxsim.ulps import NO_DISTANCE, error_statistics, ulp_distance
 
@@ -67,13 +69,14 @@ def _compared(name: str, a: StoredArray | None, b: StoredArray | None, worst: in
         size = 0 if held is None else int(np.prod(held.shape, dtype=np.int64))
         where = "second" if b is None else "first"
         return TensorComparison(name=name, equal=False, elements=size, differing=size, detail=f"missing in the {where} file")
+    if np.issubdtype(a.dtype, np.longdouble) or np.issubdtype(a.dtype, np.clongdouble):
+        raise MxsimError(f"tensor {name!r} is {a.dtype}, of whose bytes some mean nothing: save it as float64 or complex128")
     size = int(np.prod(a.shape, dtype=np.int64))
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         detail = f"{a.dtype} {a.shape} beside {b.dtype} {b.shape}"
         return TensorComparison(name=name, equal=False, elements=size, differing=size, detail=detail)
     x, y = np.asarray(a.read()), np.asarray(b.read())
-    bits = f"u{x.dtype.itemsize}"
-    differs = np.ascontiguousarray(x).reshape(-1).view(bits) != np.ascontiguousarray(y).reshape(-1).view(bits)
+    differs = _differs(x, y)
     differing = int(np.count_nonzero(differs))
     if x.dtype not in FLOATS:
         detail = f"{differing} of {size} differ" if differing else ""
@@ -97,3 +100,12 @@ def _compared(name: str, a: StoredArray | None, b: StoredArray | None, worst: in
         mean_ulps=statistics.mean_ulps,
         places=tuple(places),
     )
+
+
+def _differs(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which elements of two arrays of one shape and dtype differ in a bit, in C order."""
+    width = x.dtype.itemsize
+    bits, words = (f"u{width}", 1) if width in (1, 2, 4, 8) else ("u1", width)
+    a, b = (np.ascontiguousarray(array).reshape(-1).view(bits) for array in (x, y))
+    differs = np.asarray(a != b)
+    return differs if words == 1 else np.asarray(differs.reshape(-1, words).any(axis=1))

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from mxsim.cli import compare
 from mxsim.comparison import compare_files
 from mxsim.errors import MxsimError
+from mxsim.json_files import parsed_json
 
 app = typer.Typer()
 app.command("compare")(compare.command)
@@ -83,6 +84,45 @@ def test_nan_beside_a_number_has_no_distance_and_comes_first(tmp_path: Path) -> 
     assert tensor.max_ulps == 9
     result = run(tmp_path / "a.npy", tmp_path / "b.npy")
     assert "[2] nan / 3" in result.stdout
+
+
+def test_what_json_has_no_number_for_is_a_string(tmp_path: Path) -> None:
+    x = np.array([np.nan, -np.inf, 2], np.float32)
+    y = np.array([1, np.inf, np.nan], np.float32)
+    result = run(saved(tmp_path / "a.npy", x), saved(tmp_path / "b.npy", y), "--json")
+    (tensor,) = parsed_json(result.stdout.encode(), "--json")["tensors"]
+    places = [(place["a"], place["b"], place["ulps"]) for place in tensor["places"]]
+    assert places == [("nan", 1.0, None), ("-inf", "inf", None), (2.0, "nan", None)]
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (np.array([1j, 2]), np.array([1j, -2])),
+        (np.array(["a", "bcd", ""]), np.array(["a", "bce", ""])),
+        (np.array([(1, 2.0), (3, 4.0)], [("n", "i1"), ("x", "f8")]), np.array([(1, 2.0), (3, 5.0)], [("n", "i1"), ("x", "f8")])),
+        (np.asfortranarray([[1j, 2], [3, 4]]), np.asfortranarray([[1j, 2], [3, 5]])),
+    ],
+    ids=["complex", "strings", "records", "Fortran order"],
+)
+def test_elements_of_any_size_are_compared_in_bits(x: npt.NDArray[Any], y: npt.NDArray[Any], tmp_path: Path) -> None:
+    a, b = saved(tmp_path / "a.npy", x), saved(tmp_path / "b.npy", y)
+    assert compare_files(a, a)[0].equal
+    (tensor,) = compare_files(a, b)
+    assert (tensor.equal, tensor.differing, tensor.detail) == (False, 1, f"1 of {x.size} differ")
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, np.clongdouble])
+def test_long_doubles_are_refused(dtype: Any, tmp_path: Path) -> None:
+    a = saved(tmp_path / "a.npy", np.ones(3, dtype))
+    with pytest.raises(MxsimError, match="save it as float64 or complex128"):
+        compare_files(a, a)
+
+
+def test_a_bfloat16_npy_is_counted_in_ulps(tmp_path: Path) -> None:
+    x = np.ones((2, 3), ml_dtypes.bfloat16)
+    (tensor,) = compare_files(saved(tmp_path / "a.npy", stepped(x, (1, 2), 4)), saved(tmp_path / "b.npy", x))
+    assert (tensor.differing, tensor.max_ulps) == (1, 4)
 
 
 def test_every_tensor_is_told_as_it_is_done(tmp_path: Path) -> None:
