@@ -223,6 +223,8 @@ class _Job:
         self.axis = checked_axis(axis, x.ndim)
         self.format = block_format(format, block_size)
         given = _checked_tensor_scale(self.format, tensor_scale)
+        if given is not None:
+            _check_divisor(given, policy_of(policy), self.format.name, NAMES[self.x.dtype])
         self.moved = axis_last(self.x, self.axis)
         self.block = block_in_memory(self.moved.shape[-1], self.format.block_size)
         self.plan = conversion_plan(self.format, policy, scale_rule, rounding, NAMES[self.x.dtype], given, self._amax)
@@ -355,7 +357,24 @@ def _checked_tensor_scale(format: BlockFormat, tensor_scale: float | None) -> fl
     if isinstance(tensor_scale, bool) or not isinstance(tensor_scale, (int, float, np.integer, np.floating)):
         raise MxsimError(f"tensor_scale is {tensor_scale!r}: pass a number")
     with np.errstate(over="ignore"):
-        scale = np.float32(tensor_scale)
+        try:
+            scale = np.float32(tensor_scale)
+        except OverflowError:
+            scale = np.float32(np.inf)
     if not (np.isfinite(scale) and scale > 0):
         raise MxsimError(f"tensor_scale is {tensor_scale!r}: pass a number that is finite and above 0 in float32")
     return float(tensor_scale)
+
+
+def _check_divisor(tensor_scale: float, policy: Policy, format: str, dtype: str) -> None:
+    """Refuse a tensor scale whose divisor float32 cannot hold, where the policy stores that."""
+    rule = policy.conversion(format, dtype).two_level
+    if rule is None or not rule.divides:
+        return
+    with np.errstate(over="ignore"):
+        divisor = np.float32(1 / tensor_scale)
+    if not np.isfinite(divisor):
+        raise MxsimError(
+            f"tensor_scale is {tensor_scale!r}: policy {policy.name!r} divides by {1 / tensor_scale:.6g}, which float32 does not hold: "
+            f"pass at least {1 / float(np.finfo(np.float32).max):.3g}"
+        )

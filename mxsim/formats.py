@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import operator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -206,9 +207,13 @@ def block_format(format: str | BlockFormat, block_size: int | None = None) -> Bl
     spec = format if isinstance(format, BlockFormat) else FORMATS[format]
     if block_size is None:
         return spec
-    if isinstance(block_size, bool) or not hasattr(block_size, "__index__") or block_size < 1:
+    try:
+        size = 0 if isinstance(block_size, bool) else operator.index(block_size)
+    except TypeError:
+        size = 0
+    if size < 1:
         raise MxsimError(f"block_size is {block_size!r}: pass a whole number of elements, at least 1 (None: {spec.block_size})")
-    return spec.with_block_size(int(block_size))
+    return spec.with_block_size(size)
 
 
 def element_format(format: str | ElementFormat) -> ElementFormat:

@@ -92,6 +92,7 @@ def test_a_format_is_a_name(convert: Callable[..., Any], name: Any) -> None:
         {"block_size": 32.0},
         {"block_size": "32"},
         {"block_size": True},
+        {"block_size": np.array([1, 2])},
         {"rounding": "stochastic"},
         {"rounding": "stochastic", "seed": -1},
         {"rounding": "stochastic", "seed": 1 << 64},
@@ -113,10 +114,18 @@ def test_missing_seed_says_so(convert: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("convert", CONVERTERS)
-@pytest.mark.parametrize("tensor_scale", [0.0, -1.0, np.nan, np.inf, "1"])
+@pytest.mark.parametrize("tensor_scale", [0.0, -1.0, np.nan, np.inf, "1", 10**400])
 def test_refused_tensor_scales(convert: Callable[..., Any], tensor_scale: Any) -> None:
     with pytest.raises(mxsim.MxsimError):
         convert(ONES, "nvfp4", tensor_scale=tensor_scale)
+
+
+@pytest.mark.parametrize("convert", CONVERTERS)
+def test_a_tensor_scale_whose_divisor_is_infinite_is_refused_where_that_is_stored(convert: Callable[..., Any]) -> None:
+    with pytest.raises(mxsim.MxsimError, match=r"divides by 1e\+45, which float32 does not hold: pass at least 2.94e-39"):
+        convert(ONES, "nvfp4", policy="compressed-tensors", tensor_scale=1e-45)
+    convert(ONES, "nvfp4", policy="compressed-tensors", tensor_scale=2.94e-39)
+    convert(ONES, "nvfp4", policy="modelopt", tensor_scale=1e-45)
 
 
 @pytest.mark.parametrize("convert", CONVERTERS)
