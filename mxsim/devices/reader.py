@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -84,6 +84,11 @@ def parse_device(content: Mapping[str, Any], *, where: str) -> Device:
     for key in ("name", "title", "wide_path"):
         if not isinstance(content.get(key), str):
             raise MxsimError(f"{where}: {key!r} is missing or no string")
+    notes, assumptions = content.get("notes", ""), content.get("assumption", [])
+    if not isinstance(notes, str):
+        raise MxsimError(f"{where}: notes = {notes!r} must be a string")
+    if not isinstance(assumptions, list):
+        raise MxsimError(f"{where}: assumption = {assumptions!r} must be a list of tables: write [[assumption]]")
     compute = content.get("compute")
     if not isinstance(compute, Mapping) or not compute:
         raise MxsimError(f"{where}: at least one [compute.NAME] is needed: a device without one multiplies nothing")
@@ -91,9 +96,9 @@ def parse_device(content: Mapping[str, Any], *, where: str) -> Device:
         name=content["name"],
         title=content["title"],
         wide_path=content["wide_path"],
-        notes=content.get("notes", ""),
+        notes=notes,
         paths=tuple(_path(name, entry, f"{where}: compute.{name}") for name, entry in compute.items()),
-        assumptions=tuple(_assumption(entry, where) for entry in content.get("assumption", [])),
+        assumptions=tuple(_assumption(entry, where) for entry in assumptions),
         **{key: kind(**_figures(content.get(key, {}), kind, f"{where}: {key}")) for key, kind in _SECTIONS.items()},
     )
     device.path(device.wide_path)
@@ -117,7 +122,10 @@ def _assumption(entry: Any, where: str) -> Assumption:
         raise MxsimError(f'{where}: each [[assumption]] needs "name" and "says"')
     label = f"{where}: assumption {entry['name']}"
     _only(entry, ("name", "says", "figures"), label)
-    figures = {key: read_figure(value, key, label) for key, value in entry.get("figures", {}).items()}
+    named = entry.get("figures", {})
+    if not isinstance(named, Mapping):
+        raise MxsimError(f"{label}: figures: a table is expected, got {named!r}")
+    figures = {key: read_figure(value, key, label) for key, value in named.items()}
     return Assumption(name=entry["name"], says=entry["says"], figures=figures)
 
 
@@ -135,7 +143,7 @@ def read_figure(entry: Any, key: str, where: str) -> Figure:
         raise MxsimError(f"{where}: {key} = {entry!r} has no provenance: write {{ value, kind, source }}")
     _only(entry, ("value", "kind", "source"), f"{where}: {key}")
     value, kind, source = entry.get("value"), entry.get("kind"), entry.get("source")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise MxsimError(f"{where}: {key}: value {value!r} must be a finite number of at least 0")
     if kind not in KINDS:
         raise MxsimError(f"{where}: {key}: kind {kind!r} is none of {', '.join(KINDS)}")

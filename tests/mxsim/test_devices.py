@@ -156,6 +156,7 @@ def test_a_users_own_file_is_read(tmp_path: Path) -> None:
         ({"value": 1e12, "kind": "guessed", "source": "x"}, "kind 'guessed'"),
         ({"value": "fast", "kind": "datasheet", "source": "x"}, "value 'fast'"),
         ({"value": float("nan"), "kind": "datasheet", "source": "x"}, "value nan"),
+        ({"value": 10**400, "kind": "datasheet", "source": "x"}, "must be a finite number"),
         ({"value": -1, "kind": "datasheet", "source": "x"}, "value -1"),
         ({"value": 0, "kind": "datasheet", "source": "x"}, "0 would be divided by"),
         ({"value": 1, "kind": "datasheet", "source": "x", "unit": "B"}, "unknown key in .* 'unit'"),
@@ -175,6 +176,11 @@ def test_a_number_without_provenance_is_refused(figure: object, message: str) ->
         ({"compute": {"bf16": {"pairs": "bf16"}}}, '"pairs" must be a list'),
         ({"wide_path": "fp32"}, "unknown compute path of mine 'fp32'"),
         ({"name": None}, "'name' is missing"),
+        ({"notes": 5}, "notes = 5 must be a string"),
+        ({"assumption": 5}, r"assumption = 5 must be a list of tables: write \[\[assumption\]\]"),
+        ({"assumption": {"name": "a", "says": "b"}}, "must be a list of tables"),
+        ({"assumption": [5]}, 'needs "name" and "says"'),
+        ({"assumption": [{"name": "a", "says": "b", "figures": [1]}]}, r"assumption a: figures: a table is expected, got \[1\]"),
         ({"assumption": [{"name": "a"}]}, 'needs "name" and "says"'),
         (
             {
