@@ -7,10 +7,12 @@ report.totals["latency_s"]
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -162,14 +164,23 @@ def cost(
     Raises: MxsimError for anything that does not fit together; the message names the remedy.
     """
     shape = resolve_shape(model)
-    device = load_device(hardware, assume=[assume] if isinstance(assume, str) else list(assume))
+    device = load_device(hardware, assume=_strings(assume, "assume"))
     if context is None:
         context = min(DEFAULT_CONTEXT, shape.max_context)
-    if not (math.isfinite(step_overhead_s) and step_overhead_s >= 0):
-        raise MxsimError(f"step_overhead_s = {step_overhead_s} must be a finite number of at least 0")
+    is_number = isinstance(step_overhead_s, Real) and not isinstance(step_overhead_s, bool)
+    if not (is_number and 0 <= step_overhead_s <= sys.float_info.max):
+        raise MxsimError(f"step_overhead_s = {step_overhead_s!r} must be a finite number of at least 0")
     workload = build_workload(shape, Phase(kind=phase, batch=batch, context=context), merge=merge)
-    label, chosen = _chosen(assignment, workload, (only,) if isinstance(only, str) else tuple(only))
+    label, chosen = _chosen(assignment, workload, _strings(only, "only"))
     return price_workload(workload, device, chosen, kv_format=kv_format, step_overhead_s=step_overhead_s, label=label)
+
+
+def _strings(given: Iterable[str], key: str) -> tuple[str, ...]:
+    """One string or several."""
+    found = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else None
+    if found is None or not all(isinstance(text, str) for text in found):
+        raise MxsimError(f"{key} = {given!r} must be a list of strings; () is none")
+    return found
 
 
 def price_workload(

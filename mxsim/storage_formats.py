@@ -76,14 +76,12 @@ class FormatPair:
     @classmethod
     def parse(cls, text: str) -> FormatPair:
         """From "W" (both operands), or "W:A"; "W:bf16" leaves the activations alone. Unknown names: UnknownNameError."""
+        if not isinstance(text, str):
+            raise MxsimError(f"format pair {text!r} is no string such as 'mxfp8_e4m3' or 'mxfp4_e2m1:mxfp8_e4m3'")
         weight, colon, activation = text.partition(":")
         if not weight or (colon and not activation) or ":" in activation:
             raise MxsimError(f"format pair {text!r} is not WEIGHT or WEIGHT:ACTIVATION, such as mxfp4_e2m1:mxfp8_e4m3")
         return cls(weight, activation or weight)
-
-    @property
-    def is_wide(self) -> bool:
-        return self.weight == WIDE and self.activation == WIDE
 
     def __str__(self) -> str:
         return f"{self.weight}:{self.activation}"
