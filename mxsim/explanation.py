@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mxsim.arrays import STORED
-from mxsim.causes import DifferingBlocks, Example, Mismatches, count_causes
+from mxsim.causes import DifferingBlocks, Mismatches, count_causes
 from mxsim.checkpoints.layout import QuantizedTensor
 from mxsim.checkpoints.safetensors_file import StoredTensor
 from mxsim.conversion import quantize
@@ -199,10 +199,6 @@ def gathered(
             expected_scales=expected.scales[:, 0],
             found_scales=weight.scale_codes(part)[row, index],
         )
-
-
-def tensor_scale_example(expected: int, found: int) -> Example:
-    return Example(what="tensor scale", index=(), expected=expected, found=found, cause="tensor scale")
 
 
 def _requantized(weight: QuantizedTensor, rule: Rule, x: npt.NDArray[Any]) -> Any:

@@ -63,11 +63,6 @@ class ModelShape:
         """Tokens that a query at the end of `context` tokens attends to in a layer."""
         return min(context, self.sliding_window) if layer in self.windowed_layers else context
 
-    @property
-    def kv_elements_per_token(self) -> int:
-        """K and V elements that one token adds to the cache, over all layers."""
-        return 2 * self.layers * self.kv_heads * self.head_dim
-
 
 _LLAMA = {"family": "llama", "head_dim": 128, "kv_heads": 8, "vocab": 128256, "max_context": 131072}
 _QWEN3 = {"family": "qwen3", "head_dim": 128, "kv_heads": 8, "vocab": 151936, "max_context": 40960, "qk_norm": True}
