@@ -1,7 +1,8 @@
 """The named units. To add one, add a literal; a unit of your own can as well be a TOML file (see docs/units.md).
 
 Sources: FTTN, arXiv 2403.00232; Khattak and Mikaitis, MATLAB-tensor-core, with captures of V100 to B200; MMA-Sim 2.1.1 (PyPI), whose
-authors tested its models on silicon; PTX ISA; the vendors' manuals and RTL. Where these stop, docs/units.md says what was chosen.
+authors tested its models on silicon; PTX ISA; the vendors' manuals and RTL. Where these stop, tests/oracles/CHOICES.md says what was
+chosen.
 """
 
 from __future__ import annotations

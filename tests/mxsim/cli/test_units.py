@@ -166,6 +166,21 @@ def test_a_unit_of_ones_own_and_promotion(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "d.npy"), mxsim.matmul(q, q.T, unit=mxsim.UNITS["nvidia_blackwell"].promoted(128)))
 
 
+def test_the_unit_of_the_documentation_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "units.md").read_text(encoding="utf-8")
+    described, commands = (page.split(f"```{kind}\n")[1].split("```")[0] for kind in ("toml", "console"))
+    monkeypatch.chdir(tmp_path)
+    Path("narrow_adder.toml").write_text(described)
+    x, w = normal((4, 256), 1), normal((8, 256), 2)
+    np.save("x.npy", x)
+    np.save("w.npy", w)
+    for line in commands.splitlines():
+        told = run(*line.removeprefix("$ mxsim ").split())
+    assert told.startswith("narrow_adder (assumed): mxfp8_e4m3 x mxfp8_e4m3")
+    want = mxsim.matmul(mxsim.quantize(x, "mxfp8_e4m3"), mxsim.quantize(w, "mxfp8_e4m3").T, unit="narrow_adder.toml")
+    np.testing.assert_array_equal(np.load("d.npy"), want)
+
+
 def test_refused_and_nothing_written(halves: tuple[Path, Path], tmp_path: Path) -> None:
     target = tmp_path / "d.npy"
     for arguments, message in (
