@@ -61,7 +61,8 @@ def quantize(
         seed: 0 <= seed < 2^64; for stochastic rounding, and required by it. Equal seeds give equal bits whatever the number of threads
             or the memory layout: element i in C order uses its own word of Philox4x32-10.
         tensor_scale: nvfp4 only: what multiplies the whole tensor; None derives it from the largest magnitude. It is rounded to float32
-            once: for a producer that stores the divisor d (compressed-tensors) pass 1 / float(d), and d itself is what divides.
+            once: for a producer that stores the divisor d (compressed-tensors) pass 1 / float(d), and d itself is what divides; so d
+            must be finite in float32.
     Returns:
         MXTensor with uint8 codes (x.shape) and uint8 scales (x.shape, `axis` ceil(K / block_size)).
     Raises:

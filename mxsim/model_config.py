@@ -32,8 +32,8 @@ _LEFT_OUT: dict[str, dict[str, Any]] = {
 def resolve_shape(model: str | Path | Mapping[str, Any] | ModelShape) -> ModelShape:
     """The shape of a model however it is named.
 
-    Args: model: a ModelShape; a config as a mapping; a folder or file with config.json; a name in SHAPES, in any case, with
-        or without its organisation; or a hub name whose config.json lies in the local hub cache or can be fetched.
+    Args: model: a ModelShape; a config as a mapping; a folder or file with config.json; a name in SHAPES, in any case, alone or
+        as ORGANISATION/NAME; or a hub name whose config.json lies in the local hub cache or can be fetched.
     Raises: MxsimError where none of these holds, or the config is not one mxsim can read.
     """
     if isinstance(model, ModelShape):
@@ -113,7 +113,7 @@ def _main_revision(folder: Path) -> str:
 def shape_from_config(config: Mapping[str, Any], *, name: str | None = None) -> ModelShape:
     """The shape that a transformers config describes.
 
-    Raises: MxsimError naming the missing key, the unknown architecture with those that are known, or the bad dimension.
+    Raises: MxsimError naming the missing key, the unknown architecture with those that are known, or the bad value.
     """
     family = config.get("model_type")
     if family is None:
