@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from analysis.errors import AnalysisError
 from analysis.experiments import Experiments
-from analysis.names import METHOD_TITLES, OWN_METHODS
+from analysis.names import COSTS, METHOD_TITLES, OWN_METHODS
 from analysis.plots.cost import ENERGY_TERMS, recorded_roofline, recorded_stacks, save, stacked
 from analysis.plots.format_map import format_maps
 from analysis.plots.front import front_plot
@@ -19,10 +20,20 @@ from analysis.plots.roles import roles_plot
 from analysis.plots.trajectory import trajectory_plot
 from analysis.representatives import compared_runs, device_of, trajectory_record
 from analysis.summary import Analysis, budget_table, to_json
+from analysis.written import whole
+
+_FRONTS = rf"front_(perplexity|kl|.+_accuracy)_by_({'|'.join(cost.short for cost in COSTS)})"
+_FIGURES = rf"{_FRONTS}|format_maps|roles|trajectory_({'|'.join(OWN_METHODS)})|cost_energy|roofline|hardware(_\d+)?"
+#: every name that is written here
+_OWN = re.compile(rf"(runs|points|hypervolume|dominance|losses|roles)\.csv|summary\.json|({_FIGURES})\.(svg|png)")
 
 
 def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
-    """runs.csv, points.csv, hypervolume.csv, dominance.csv, losses.csv, roles.csv and summary.json."""
+    """runs.csv, points.csv, hypervolume.csv, dominance.csv, losses.csv, roles.csv and summary.json; those without a row are left out.
+
+    What an earlier run left under the names of tables and figures is removed, so that a folder holds one analysis: figures come after
+    tables. Raises: AnalysisError where a file cannot be written.
+    """
     _make(folder)
     tables = {
         "runs": analysis.frames.runs,
@@ -36,10 +47,19 @@ def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
     for name, table in tables.items():
         if len(table):
             written.append(folder / f"{name}.csv")
-            table.to_csv(written[-1], index=False, float_format="%.10g", lineterminator="\n")
+            with whole(written[-1]) as part:
+                table.to_csv(part, index=False, float_format="%.10g", lineterminator="\n")
     written.append(folder / "summary.json")
-    written[-1].write_text(json.dumps(to_json(analysis), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    with whole(written[-1]) as part:
+        part.write_text(json.dumps(to_json(analysis), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    _remove_earlier(folder, {path.name for path in written})
     return written
+
+
+def _remove_earlier(folder: Path, written: Collection[str]) -> None:
+    for path in folder.iterdir():
+        if _OWN.fullmatch(path.name) and path.name not in written and path.is_file():
+            path.unlink()
 
 
 def figures(analysis: Analysis, experiments: list[Experiments]) -> Iterator[tuple[str, Figure]]:
@@ -78,7 +98,7 @@ def figures(analysis: Analysis, experiments: list[Experiments]) -> Iterator[tupl
 
 
 def write_figures(analysis: Analysis, experiments: list[Experiments], folder: Path) -> Iterator[str]:
-    """Each figure as svg and png; yields its name once it is written."""
+    """Each figure as svg and png, after the tables; yields its name once it is written. Raises: AnalysisError where it cannot be."""
     _make(folder)
     for name, figure in figures(analysis, experiments):
         save(figure, folder / name)

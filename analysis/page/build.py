@@ -23,6 +23,7 @@ from analysis.plots.format_map import cells_of, map_points
 from analysis.representatives import compared_runs, device_of, trajectory_record
 from analysis.roles import paper_claim
 from analysis.summary import Analysis, budget_table, comparison, sentences
+from analysis.written import whole
 from mxsim.version import VERSION
 
 FOLDER = Path(__file__).parent
@@ -30,13 +31,14 @@ SHORT = {"bits": "bits", "bytes": "bytes", "energy": "energy", "latency": "laten
 
 
 def write_page(analysis: Analysis, experiments: list[Experiments], path: Path) -> None:
-    """Write the page; its folder is made when missing. Raises: AnalysisError where it cannot be written."""
+    """Write the page, whole or not at all; its folder is made when missing. Raises: AnalysisError where it cannot be written."""
     content = page(analysis, experiments)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
     except OSError as error:
         raise AnalysisError(f"{str(path)!r} cannot be written: {error.strerror or error}; give another place with -o") from error
+    with whole(path) as part:
+        part.write_text(content, encoding="utf-8")
 
 
 def page(analysis: Analysis, experiments: list[Experiments]) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.plots.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW
+from analysis.written import whole
 from mxsim.costing import CostReport
 from mxsim.devices import ComputePath, Device
 from mxsim.pricing import LayerCost
@@ -206,11 +207,12 @@ def _title(report: CostReport) -> str:
 
 
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("svg", "png")) -> None:
-    """Write stem.svg and stem.png, the same bytes for the same content."""
+    """Write stem.svg and stem.png, each whole or not at all: the same bytes for the same content. Raises: AnalysisError where it cannot."""
     import matplotlib
 
     stem.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"svg": {"Date": None}, "png": {"Software": None}}
     with matplotlib.rc_context({"svg.hashsalt": "mxsim", "svg.fonttype": "none"}):
         for kind in kinds:
-            figure.savefig(stem.with_suffix(f".{kind}"), dpi=150, metadata=metadata[kind])
+            with whole(stem.with_name(f"{stem.name}.{kind}")) as part:
+                figure.savefig(part, format=kind, dpi=150, metadata=metadata[kind])
