@@ -57,7 +57,8 @@ def _told(text: str) -> str:
 def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any]:
     """Everything the template names."""
     kept = store(analysis)
-    view = analysis.views[0] if analysis.views else None
+    numbers = series_numbers(analysis)
+    lines = {line.label: line for one in analysis.views for line in one.lines}
     device, setting = device_of(analysis)
     parts: dict[str, Any] = {
         "version": VERSION,
@@ -71,11 +72,17 @@ def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any
         "sentences": sentences(analysis),
         "notes": analysis.notes,
         "problems": [str(problem) for problem in analysis.problems],
-        "views": [{"quality": one.quality.short, "cost": one.cost.short, "svg": Markup(charts.front_chart(one))} for one in analysis.views],
+        "views": [
+            {"quality": one.quality.short, "cost": one.cost.short, "svg": Markup(charts.front_chart(one, numbers))} for one in analysis.views
+        ],
         "qualities": _choices([one.quality for one in analysis.views]),
         "costs": _choices([one.cost for one in analysis.views]),
-        "lines": [{"label": line.label, "swatch": Markup(charts.swatch(line))} for line in (view.lines if view else ())],
-        "uniform_swatch": Markup(charts.swatch(view.uniform[0])) if view and view.uniform else "",
+        "lines": [
+            {"label": series, "number": numbers[series], "swatch": Markup(charts.swatch(lines[series]))}
+            for series in numbers
+            if series in lines
+        ],
+        "uniform_swatch": next((Markup(charts.swatch(line)) for one in analysis.views for line in one.uniform), ""),
         "float_swatch": Markup(charts.float_swatch()),
         "setting": setting if any(one.cost in COSTS[2:] for one in analysis.views) else "",
         "losses": losses(analysis),
@@ -120,6 +127,12 @@ def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any
         ("provenance", "Provenance", True),
     )
     return {**parts, "sections": [(name, title) for name, title, there in titles if there]}
+
+
+def series_numbers(analysis: Analysis) -> dict[str, int]:
+    """A number for each series, the same in every view, though not every view has every series."""
+    searched = analysis.points[~analysis.points["method"].isin(REFERENCES)]
+    return {str(series): number for number, series in enumerate(dict.fromkeys(searched["series"]))}
 
 
 def _choices(metrics: list[Metric]) -> list[tuple[str, str]]:

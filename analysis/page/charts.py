@@ -37,12 +37,12 @@ ROLE_DASHES: tuple[tuple[int, ...], ...] = ((), (5, 3), (), (5, 3), (1, 2), (7, 
 ROLE_ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def front_chart(view: View) -> str:
-    """A view in both sizes."""
-    return "".join(_front(view, size, width, height) for size, width, height in SIZES)
+def front_chart(view: View, numbers: Mapping[str, int]) -> str:
+    """A view in both sizes. Args: numbers: series -> what the legend's button calls it by."""
+    return "".join(_front(view, numbers, size, width, height) for size, width, height in SIZES)
 
 
-def _front(view: View, size: str, width: int, height: int) -> str:
+def _front(view: View, numbers: Mapping[str, int], size: str, width: int, height: int) -> str:
     marks = [mark for line in view.everything for mark in line.marks]
     xs = [edge for mark in marks for edge in (mark.x_low, mark.x_high)]
     ys = [edge for mark in marks for edge in (mark.y_low, mark.y_high)]
@@ -56,8 +56,8 @@ def _front(view: View, size: str, width: int, height: int) -> str:
     chance = view.quality.chance
     if chance is not None and min(chart.y.low, chart.y.high) < chance < max(chart.y.low, chart.y.high):
         chart.parts.append(chart.level(chance, "guessing", dash="1 4"))
-    for index, line in reversed(list(enumerate(view.lines))):
-        chart.parts.append(_series(chart, view, line, index))
+    for line in reversed(view.lines):
+        chart.parts.append(_series(chart, view, line, numbers[line.label]))
     for line in view.uniform:
         chart.parts.append(f'<g class="series uniform" {ink(line.style.colour, line.style.dark)}>')
         chart.parts += [chart.mark(mark.x, mark.y, line.style.marker, tip(view, line, mark), data=_data(mark)) for mark in line.marks]

@@ -195,6 +195,26 @@ def test_the_uniform_format_that_fits_a_budget_is_a_baseline(tmp_path: Path) -> 
     assert analysis.headline.endswith("exactly as best uniform that fits does")
 
 
+def test_a_legend_s_button_means_the_same_series_in_every_view(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, methods=("dmx", "kl", "fisher"), budgets=(5.0, 6.0), seeds=1)
+    for path in (folder / "records").iterdir():
+        record = json.loads(path.read_text())
+        lost = {"dmx": "kl_to_float", "fisher": "perplexity"}.get(record["specification"]["method"])
+        record["quality"] |= {lost: None} if lost else {}
+        path.write_text(json.dumps(record))
+    text = page(analyse(read_results(folder)), [])
+    buttons = {}
+    for number, svg, label in re.findall(r'data-toggle="(\d+)"[^>]*>(<svg.*?</svg>)(.*?)</button>', text):
+        buttons[number] = re.search(r"--l:#\w+", svg)[0]  # type: ignore[index]
+        assert label in ("dMX", "KL", "Fisher")
+    assert len(buttons) == 3
+    for quality, present in (("perplexity", 2), ("kl", 2), ("blimp_accuracy", 3)):
+        (drawn,) = re.findall(rf'data-quality="{quality}" data-cost="bits">(.*?)</figure>', text, re.DOTALL)
+        series = re.findall(r'data-series="(\d+)" style="(--l:#\w+)', drawn)
+        assert len(set(series)) == present
+        assert all(buttons[number] == colour for number, colour in series)
+
+
 def test_mixed_models_are_drawn_apart(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "sweep", methods=("kl",), budgets=(5.0, 6.0), blocks=2)
     write_folder(folder, methods=("kl",), budgets=(5.0,), blocks=2, model="org/another")
