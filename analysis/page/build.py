@@ -73,7 +73,8 @@ def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any
         "notes": analysis.notes,
         "problems": [str(problem) for problem in analysis.problems],
         "views": [
-            {"quality": one.quality.short, "cost": one.cost.short, "svg": Markup(charts.front_chart(one, numbers))} for one in analysis.views
+            {"quality": one.quality.short, "cost": one.cost.short, "svg": Markup(charts.front_chart(one, numbers))}
+            for one in analysis.views
         ],
         "qualities": _choices([one.quality for one in analysis.views]),
         "costs": _choices([one.cost for one in analysis.views]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 import pandas as pd
@@ -14,7 +15,7 @@ from analysis.frames import offsets_of
 from analysis.labelling import place
 from analysis.page.svg import Chart, Scale, ink, number, px, shape, spanned
 from analysis.plots.cost import Stack
-from analysis.plots.style import STYLES
+from analysis.plots.style import STYLES, Style, looks
 from analysis.plots.trajectory import distinct_operands
 from analysis.records import Record
 from analysis.roles import PAPER_HIGH
@@ -125,9 +126,11 @@ def _labels(chart: Chart, view: View) -> list[str]:
 
 def swatch(line: Line) -> str:
     """A legend's sample of a line and its marker."""
-    style = line.style
-    dash = _dash(style.dash)
-    stroke = "" if line.method == "uniform" else f'<path class="line" d="M1 8H33" stroke-width="{style.width:g}"{dash}/>'
+    return _sample(line.style, is_line=line.method != "uniform")
+
+
+def _sample(style: Style, *, is_line: bool) -> str:
+    stroke = f'<path class="line" d="M1 8H33" stroke-width="{style.width:g}"{_dash(style.dash)}/>' if is_line else ""
     kind = "series hollow" if style.hollow else "series"
     return _swatch(
         f'<g class="{kind}" {ink(style.colour, style.dark)}>{stroke}'
@@ -301,7 +304,7 @@ def cost_chart(stacks: Sequence[Stack], terms: Mapping[str, str], unit: str) -> 
 
 
 def hardware_chart(experiments: Experiments, vary: str) -> str:
-    """Perplexity over one property of the hardware; the tips hold the energy, the line below it draws it."""
+    """Perplexity over one property of the hardware; a percentage beside a point is its modelled energy."""
     title, doubles = VARIED[vary]
     points = experiments.of(vary)
     names = list(dict.fromkeys(points["value"])) if vary in NAMED else []
@@ -312,25 +315,30 @@ def hardware_chart(experiments: Experiments, vary: str) -> str:
     if len(ticks) > 9 and not names:
         ticks = ticks[:: math.ceil(len(ticks) / 8)]
     x_span = (-0.5, len(names) - 0.5) if names else spanned(xs, log=doubles)
-    inks = (STYLES["dmx"], STYLES["kl"], STYLES["first_order"], STYLES["fisher"])
+    known = [STYLES[name] for name in ("dmx", "kl", "first_order", "fisher")]
+    styles = (replace(ink_of, marker=shape_of.marker, dash=shape_of.dash) for ink_of, shape_of in looks(known, known))
+    legend = ""
     chart = Chart.framed(430, 270, x_span, spanned(values, margin=0.1), title, "perplexity", log_x=doubles, x_ticks=ticks)
     if not math.isnan(experiments.float_perplexity):
         chart.parts.append(chart.level(experiments.float_perplexity, "float"))
-    for style, ((base, kind), own) in zip(inks, points.groupby(["base", "format"], sort=False), strict=False):
+    for style, ((base, kind), own) in zip(styles, points.groupby(["base", "format"], sort=False), strict=False):
         own = own.dropna(subset=["perplexity"])
+        legend += f"<li>{_sample(style, is_line=not names)}{escape(f'{base}, {kind}')}</li>"
         chart.parts.append(f'<g class="series" {ink(style.colour, style.dark)}>')
         if not names and len(own) > 1:
             chart.parts.append(chart.line(list(own["x"]), list(own["perplexity"]), dash=style.dash, width=1.8))
-        reference = own["energy_pj"].iloc[0 if names else -1] if len(own) else math.nan
+        priced = own[own["energy_pj"] > 0]
+        reference = priced.iloc[0 if names else -1] if len(priced) else None
         for row in own.itertuples():
             told = f"{base}, {kind}\n{title}: {row.value}\nperplexity: {row.perplexity:.5g}"
-            if not math.isnan(row.energy_pj):
-                told += f"\nmodelled energy: {100 * row.energy_pj / reference:.1f} % of that at {own['value'].iloc[0 if names else -1]}"
+            share = None if reference is None or math.isnan(row.energy_pj) else 100 * row.energy_pj / reference["energy_pj"]
+            if reference is not None and share is not None:
+                told += f"\nmodelled energy: {share:.1f} % of that at {reference['value']}"
             chart.parts.append(chart.mark(row.x, row.perplexity, style.marker, told))
-            if not math.isnan(row.energy_pj):
+            if share is not None:
                 chart.parts.append(
                     f'<text class="note" x="{px(chart.x(row.x))}" y="{px(chart.y(row.perplexity) - 10)}" text-anchor="middle">'
-                    f"{100 * row.energy_pj / reference:.0f}%</text>"
+                    f"{share:.0f}%</text>"
                 )
         chart.parts.append("</g>")
-    return chart.text(f"perplexity against {title}", "half")
+    return chart.text(f"perplexity against {title}", "half") + f'<ul class="legend">{legend}</ul>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW
+from analysis.plots.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW, looks
 from analysis.written import whole
 from mxsim.costing import CostReport
 from mxsim.devices import ComputePath, Device
@@ -28,6 +29,8 @@ BYTE_TERMS = {
     "refetch_bytes": RED,
 }
 MARKERS = {"compute": "s", "memory": "o", "overhead": "^"}
+ROOFS = tuple(itertools.product(("black", "#8A8A8A", RED), ("-", "--", ":", "-.")))
+POINTS = tuple(itertools.product((False, True), (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)))  #: is it hollow, and its colour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,14 +123,17 @@ def stacked(stacks: Sequence[Stack], terms: Mapping[str, str], unit: str, title:
 def roofline_plot(reports: Sequence[CostReport]) -> Figure:
     """Each layer's achieved rate over its arithmetic intensity, under the calibrated roofs of the paths that are taken.
 
-    A marker's shape says what bounds the layer, its colour which report it is of.
+    A marker's shape says what bounds the layer, its colour (hollow from the seventh on) which report it is of.
     """
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    colours = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY]
+    inks = [
+        {"color": colour, "markerfacecolor": "white" if hollow else colour, "markeredgecolor": colour if hollow else "white"}
+        for _, (hollow, colour) in zip(reports, itertools.cycle(POINTS), strict=False)
+    ]
     seen: dict[str, ComputePath] = {}
     low, high = np.inf, 0.0
-    for report, colour in zip(reports, colours, strict=False):
+    for report, ink in zip(reports, inks, strict=True):
         for layers in folded(report).values():
             layer = layers[0]
             time = layer.price.roofline
@@ -135,27 +141,21 @@ def roofline_plot(reports: Sequence[CostReport]) -> Figure:
                 continue
             intensity = 2 * layer.matmul.macs / layer.price.traffic.dram_bytes
             low, high = min(low, intensity), max(high, intensity)
-            axes.plot(
-                intensity,
-                2 * layer.matmul.macs / time.latency_s / 1e12,
-                MARKERS[time.bound],
-                color=colour,
-                alpha=0.8,
-                markeredgecolor="white",
-            )
+            axes.plot(intensity, 2 * layer.matmul.macs / time.latency_s / 1e12, MARKERS[time.bound], alpha=0.8, **ink)
             seen[layer.price.path] = report.device.path(layer.price.path)
     bandwidth = reports[0].device.memory.bandwidth_bytes_per_s
     if bandwidth is not None:
         grid = np.geomspace(low / 3, max(high * 3, 3000), 200)
-        for (name, path), style in zip(seen.items(), ("-", "--", ":", "-."), strict=False):
+        for (name, path), (colour, dash) in zip(seen.items(), itertools.cycle(ROOFS), strict=False):
             if path.peak_flop_per_s is None:
                 continue
             peak = path.peak_flop_per_s.value * (path.compute_efficiency.value if path.compute_efficiency else 1)
             rate = bandwidth.value * (path.memory_efficiency.value if path.memory_efficiency else 1)
-            axes.plot(grid, np.minimum(peak, grid * rate) / 1e12, style, color="black", linewidth=1, label=f"{name} roof, calibrated")
+            axes.plot(grid, np.minimum(peak, grid * rate) / 1e12, dash, color=colour, linewidth=1, label=f"{name} roof, calibrated")
     handles, _ = axes.get_legend_handles_labels()
     handles += [
-        Line2D([], [], color=colour, marker="o", linestyle="", label=report.label) for report, colour in zip(reports, colours, strict=False)
+        Line2D([], [], color=ink["color"], markerfacecolor=ink["markerfacecolor"], marker="o", linestyle="", label=report.label)
+        for report, ink in zip(reports, inks, strict=True)
     ]
     handles += [Line2D([], [], color="grey", marker=marker, linestyle="", label=f"{bound}-bound") for bound, marker in MARKERS.items()]
     axes.legend(handles=handles, fontsize=7, frameon=False, loc="lower right")
@@ -178,22 +178,20 @@ def recorded_roofline(costs: pd.DataFrame, labels: Mapping[str, str], device: De
     known = known.assign(intensity=2 * known["macs"] / known["dram_bytes"], rate=2 * known["macs"] / known["latency_s"] / 1e12)
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    for (key, label), colour, marker in zip(labels.items(), (BLUE, RED, "#333333", GREEN, ORANGE, PURPLE), "o^sDvP", strict=False):
+    points = looks((BLUE, RED, "#333333", GREEN, ORANGE, PURPLE), "o^sDvP")
+    for (key, label), (colour, marker) in zip(labels.items(), points, strict=False):
         own = known[known["key"] == key]
         axes.plot(own["intensity"], own["rate"], marker, color=colour, alpha=0.75, markeredgecolor="white", label=label)
     if device is not None and device.memory.bandwidth_bytes_per_s is not None:
         bandwidth = device.memory.bandwidth_bytes_per_s.value
         grid = np.geomspace(known["intensity"].min() / 3, max(known["intensity"].max() * 3, 3000), 200)
-        for path, style in zip((path for path in device.paths if path.peak_flop_per_s), ("-", "--", ":", "-."), strict=False):
-            assert path.peak_flop_per_s is not None
-            axes.plot(
-                grid,
-                np.minimum(path.peak_flop_per_s.value, grid * bandwidth) / 1e12,
-                style,
-                color="black",
-                linewidth=1,
-                label=f"{path.name} roof",
-            )
+        paths_of: dict[float, list[str]] = {}  # one line for paths of the same peak: it would cover the others
+        for path in device.paths:
+            if path.peak_flop_per_s is not None:
+                paths_of.setdefault(path.peak_flop_per_s.value, []).append(path.name)
+        for (peak, names), (colour, dash) in zip(paths_of.items(), itertools.cycle(ROOFS), strict=False):
+            roof = np.minimum(peak, grid * bandwidth) / 1e12
+            axes.plot(grid, roof, dash, color=colour, linewidth=1, label=f"{', '.join(names)} roof")
     axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity, FLOP per off-chip byte", ylabel="achieved rate, TFLOP/s")
     figure.legend(fontsize=7, frameon=False, loc="outside right upper")
     axes.set_title(title, fontsize=10)

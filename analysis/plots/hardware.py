@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.experiments import NAMED, VARIED, Experiments
-from analysis.plots.style import BLUE, GREEN, ORANGE, PURPLE, RC, RED
+from analysis.plots.style import BLUE, GREEN, ORANGE, PURPLE, RC, RED, looks
 
 LEAST_SPAN = 4.0  #: of the energy's axis, percent
-_LOOKS = ((BLUE, "o", ()), (RED, "^", (4, 2)), (GREEN, "D", (1, 1)), (PURPLE, "s", (6, 2, 1, 2)))
+_COLOURS = (BLUE, RED, GREEN, PURPLE)
+_SHAPES: tuple[tuple[str, tuple[int, ...]], ...] = (("o", ()), ("^", (4, 2)), ("D", (1, 1)), ("s", (6, 2, 1, 2)))  #: marker, dash
 
 
 def hardware_plot(experiments: Experiments) -> Figure | None:
@@ -43,15 +44,19 @@ def _panel(axes: Axes, experiments: Experiments, vary: str) -> None:
     points = experiments.of(vary)
     names = list(dict.fromkeys(points["value"])) if vary in NAMED else []
     right: Axes | None = None
-    for (colour, marker, dash), ((base, kind), own) in zip(_LOOKS, points.groupby(["base", "format"], sort=False), strict=False):
+    is_whole = True
+    series = points.groupby(["base", "format"], sort=False)
+    for (colour, (marker, dash)), ((base, kind), own) in zip(looks(_COLOURS, _SHAPES), series, strict=False):
         x = np.array([names.index(value) for value in own["value"]] if names else own["value"], dtype=float)
         line: dict[str, Any] = {"linestyle": ""} if names else {"dashes": dash or (None, None)}
         axes.plot(x, own["perplexity"], marker=marker, color=colour, label=f"{base}, {kind}", zorder=3, **line)
-        if own["energy_pj"].notna().any():
+        known = own[own["energy_pj"] > 0]["energy_pj"]
+        if len(known):
             right = right or axes.twinx()
+            is_whole &= len(known) == len(own)
             # relative, so that units and formats share one axis
-            reference = own["energy_pj"].iloc[0 if names else -1]
-            right.plot(x, 100 * own["energy_pj"] / reference, marker="s", markersize=4, color=ORANGE, alpha=0.9, linewidth=1, **line)
+            share = 100 * own["energy_pj"] / known.iloc[0 if names else -1]
+            right.plot(x, share, marker="s", markersize=4, color=ORANGE, alpha=0.9, linewidth=1, **line)
     if not math.isnan(experiments.float_perplexity):
         axes.axhline(experiments.float_perplexity, color="#222222", dashes=(5, 3), linewidth=1)
     if names:
@@ -67,7 +72,8 @@ def _panel(axes: Axes, experiments: Experiments, vary: str) -> None:
         low, high = right.get_ylim()
         if high - low < LEAST_SPAN:  # or a thousandth would look like a slope
             right.set_ylim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
-        right.set_ylabel(f"energy, % of {'the first' if names else 'the last'}", color="#8A5F00")
+        reference = f"the {'first' if names else 'last'}{'' if is_whole else ' known'}"
+        right.set_ylabel(f"energy, % of {reference}", color="#8A5F00")
         right.grid(visible=False)
         right.spines["right"].set_visible(True)
     axes.legend(fontsize=6.5, loc="best")

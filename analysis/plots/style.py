@@ -5,12 +5,16 @@ Markers and dashes alone tell the methods apart in grey. `dark` is the colour on
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#666666"
+
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,12 @@ def styles_of(series: Iterable[tuple[str, str]]) -> dict[str, Style]:
 
 
 _DASHES: tuple[tuple[int, ...], ...] = ((), (2, 2), (8, 3), (8, 2, 2, 2))
+
+
+def looks(first: Sequence[First], second: Sequence[Second]) -> Iterator[tuple[First, Second]]:
+    """Pairs without end: first in step, then shifted, so that with as many of both every pair comes before one comes again."""
+    for index in itertools.count():
+        yield first[index % len(first)], second[(index + index // len(first)) % len(second)]
 
 
 def role_style(role: str, index: int) -> tuple[str, tuple[int, ...]]:
