@@ -1,10 +1,12 @@
 """The chosen assignments, small enough for a page: names and formats once, a run as a list of indices.
 
-page.js puts together the very content of assignment.json from it.
+page.js puts together the very content of assignment.json from it; a number that is not finite, which JSON does not know, is null there.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import pandas as pd
@@ -51,6 +53,20 @@ def store(analysis: Analysis) -> dict[str, Any]:
     own = analysis.points[(analysis.points["series"] == analysis.main_series) & analysis.points["key"].isin([run["key"] for run in runs])]
     first = own.iloc[nearest_budget(own)]["key"] if len(own) else (runs[0]["key"] if runs else "")
     return {"layers": layers, "formats": list(formats), "runs": runs, "first": first}
+
+
+def valid_json(content: Any, indent: int | None = None) -> str:
+    """The content as JSON that every reader takes: numbers that are not finite become null."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(_finite(content), allow_nan=False, indent=indent, separators=separators)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def facts(frames: Frames, point: pd.Series) -> list[tuple[str, str]]:

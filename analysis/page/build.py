@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -16,7 +15,7 @@ from analysis.errors import AnalysisError
 from analysis.experiments import Experiments
 from analysis.names import COSTS, KL, METHOD_TITLES, OWN_METHODS, PERPLEXITY, REFERENCES, Metric, scaling
 from analysis.page import charts
-from analysis.page.assignments import format_key, map_cells, store
+from analysis.page.assignments import format_key, map_cells, store, valid_json
 from analysis.pareto import RESAMPLES
 from analysis.plots.cost import ENERGY_TERMS, recorded_stacks
 from analysis.plots.format_map import cells_of, map_points
@@ -90,7 +89,7 @@ def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any
         **areas(analysis),
         "dominance": dominance_table(analysis),
         "store": kept,
-        "store_json": Markup(json.dumps(kept, separators=(",", ":")).replace("<", "\\u003c")),
+        "store_json": Markup(valid_json(kept).replace("<", "\\u003c")),
         "format_key": format_key(analysis.frames.layers),
         "map_key": format_key(_main_layers(analysis)),
         "apart": _apart(analysis),
@@ -113,7 +112,7 @@ def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any
         if device
         else [],
         "assumptions": [(one.name, one.says) for one in device.assumptions if one.name in device.accepted] if device else [],
-        "asked": json.dumps(analysis.results.sweep, indent=1) if analysis.results.sweep else "",
+        "asked": valid_json(analysis.results.sweep, indent=1) if analysis.results.sweep else "",
     }
     titles = (
         ("fronts", "Fronts", parts["views"]),

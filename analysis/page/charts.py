@@ -47,13 +47,13 @@ def _front(view: View, numbers: Mapping[str, int], size: str, width: int, height
     marks = [mark for line in view.everything for mark in line.marks]
     xs = [edge for mark in marks for edge in (mark.x_low, mark.x_high)]
     ys = [edge for mark in marks for edge in (mark.y_low, mark.y_high)]
-    if view.float_level is not None and (not view.log_y or view.float_level > 0):
-        ys.append(view.float_level)
+    level = view.float_level if not view.log_y or (view.float_level or 0) > 0 else None
+    ys += [] if level is None else [level]
     chart = Chart.framed(
         width, height, spanned(xs, margin=0.07), spanned(ys, log=view.log_y, margin=0.08), view.x_title, view.y_title, log_y=view.log_y
     )
-    if view.float_level is not None:
-        chart.parts.append(chart.level(view.float_level, f"float {view.float_level:.4g}"))
+    if level is not None:
+        chart.parts.append(chart.level(level, f"float {level:.4g}"))
     chance = view.quality.chance
     if chance is not None and min(chart.y.low, chart.y.high) < chance < max(chart.y.low, chart.y.high):
         chart.parts.append(chart.level(chance, "guessing", dash="1 4"))

@@ -10,7 +10,7 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """From values to pixels."""
+    """From values to pixels. On a logarithmic scale, what has no logarithm stands at the low end."""
 
     low: float
     high: float
@@ -19,7 +19,9 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        low, high, at = (math.log(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        low, high, at = self.low, self.high, value
+        if self.log:
+            low, high, at = math.log(low), math.log(high), math.log(at if at > 0 else low)
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
     def ticks(self, count: int) -> list[float]:
@@ -42,17 +44,15 @@ def nice_step(rough: float) -> float:
     return next(multiple * power for multiple in (1, 2, 2.5, 5, 10) if multiple * power >= rough * (1 - 1e-9))
 
 
-def spanned(values: Sequence[float], *, log: bool = False, margin: float = 0.06, zero: bool = False) -> tuple[float, float]:
-    """Least and largest value with some air; never an empty span."""
-    known = [value for value in values if math.isfinite(value)]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    if zero:
-        low = min(low, 0.0)
+def spanned(values: Sequence[float], *, log: bool = False, margin: float = 0.06) -> tuple[float, float]:
+    """Least and largest value with some air; never an empty span. Args: log: leave out what is not above 0."""
+    known = [value for value in values if math.isfinite(value) and (value > 0 or not log)]
+    low, high = (min(known), max(known)) if known else (0.1 if log else 0.0, 1.0)
     if log:
         ratio = (high / low) ** margin if high > low else 1.5
         return low / ratio, high * ratio
     air = margin * (high - low) if high > low else max(abs(high), 1.0) * 0.1
-    return (low if zero and low == 0 else low - air), high + air
+    return low - air, high + air
 
 
 def number(value: float) -> str:
@@ -137,10 +137,10 @@ class Chart:
         chart.parts.append(f'<text class="axis" x="{left - 44 if left >= 44 else 0}" y="12">{escape(y_title)}</text>')
         return chart
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], *, dash: Sequence[int] = (), width: float = 1.5, extra: str = "") -> str:
+    def line(self, xs: Sequence[float], ys: Sequence[float], *, dash: Sequence[int] = (), width: float = 1.5) -> str:
         path = "M" + "L".join(f"{px(self.x(a))} {px(self.y(b))}" for a, b in zip(xs, ys, strict=True))
         dashes = f' stroke-dasharray="{" ".join(map(str, dash))}"' if dash else ""
-        return f'<path class="line" d="{path}" stroke-width="{width:g}"{dashes}{extra}/>'
+        return f'<path class="line" d="{path}" stroke-width="{width:g}"{dashes}/>'
 
     def mark(self, x: float, y: float, marker: str, tip: str, *, kind: str = "", data: str = "") -> str:
         """A point whose title is its tip; data: further attributes."""
@@ -157,10 +157,10 @@ class Chart:
             f'<text class="note" x="{left}" y="{px(self.y(y) - 6)}">{escape(text)}</text>'
         )
 
-    def text(self, label: str, size: str = "", kind: str = "") -> str:
+    def text(self, label: str, size: str = "") -> str:
         """The whole chart as an svg element. Args: label: what it shows, for who cannot see it."""
         return (
-            f'<svg class="chart {size}" viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(label, quote=True)}"{kind}>'
+            f'<svg class="chart {size}" viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(label, quote=True)}">'
             + "".join(self.parts)
             + "</svg>"
         )
