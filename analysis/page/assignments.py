@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.frames import Frames
 from analysis.names import COSTS, REFERENCES, element_bits, format_title, scaled
-from analysis.plots.format_map import cells_of
+from analysis.plots.format_map import cells_of, shares
 from analysis.plots.style import FORMAT_SHADES
 from analysis.summary import Analysis, nearest_budget
 
@@ -86,23 +87,38 @@ def facts(frames: Frames, point: pd.Series) -> list[tuple[str, str]]:
     return told
 
 
-def map_cells(cells: pd.DataFrame) -> list[tuple[str, int, int, int, str]]:
-    """(role, block, shade of the weight, shade of the activation, what hovering says) for each cell."""
-    return [
-        (
-            str(cell.role),
-            int(cell.depth),
-            shade_bits(cell.weight_bits),
-            shade_bits(cell.activation_bits),
-            f"{cell.role}, block {cell.depth}: "
-            + (
-                format_title(cell.weight_format)
-                if cell.weight_format == cell.activation_format
-                else f"weights {format_title(cell.weight_format)}, activations {format_title(cell.activation_format)}"
-            ),
+def map_cells(cells: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """(role, block, shade of the weight, shade of the activation, what hovering says) for each cell; where a cell's layers differ, one
+    more: the background whose stripes show their shares. Args: cells: of cells_of."""
+    found: list[tuple[Any, ...]] = []
+    for cell in cells.itertuples():
+        weight, activation = shares(cell.weight), shares(cell.activation)
+        told = (
+            _formats(cell.weight)
+            if cell.weight == cell.activation
+            else f"weights {_formats(cell.weight)}, activations {_formats(cell.activation)}"
         )
-        for cell in cells.itertuples()
-    ]
+        shades = [shade_bits(max(reversed(operand), key=lambda one: one[1])[0]) for operand in (weight, activation)]
+        plain = (str(cell.role), int(cell.depth), *shades, f"{cell.role}, block {cell.depth}: {told}")
+        is_striped = len(weight) > 1 or len(activation) > 1
+        found.append(
+            (*plain, f"{_stripes(weight)} 0 0/100% 50% no-repeat,{_stripes(activation)} 0 100%/100% 50% no-repeat") if is_striped else plain
+        )
+    return found
+
+
+def _formats(formats: Mapping[str, int]) -> str:
+    """ "MXFP8 E4M3"; "1 × MXFP4 E2M1, 3 × MXFP8 E4M3" for a cell of several layers."""
+    alone = sum(formats.values()) == 1
+    return ", ".join(f"{'' if alone else f'{layers} × '}{format_title(name)}" for name, layers in formats.items())
+
+
+def _stripes(operand: Sequence[tuple[float, float]]) -> str:
+    stops, left = [], 0.0
+    for bits, share in operand:
+        stops.append(f"var(--b{shade_bits(bits)}) {100 * left:.4g}% {100 * (left + share):.4g}%")
+        left += share
+    return f"linear-gradient(90deg,{','.join(stops)})"
 
 
 def format_key(layers: pd.DataFrame) -> list[dict[str, Any]]:

@@ -93,6 +93,7 @@ def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any
         "format_key": format_key(analysis.frames.layers),
         "map_key": format_key(_main_layers(analysis)),
         "apart": _apart(analysis),
+        "is_striped": any(len(cell) > 5 for run in kept["runs"] for cell in run["cells"]),
         "maps": maps(analysis),
         "map_width": _map_width(analysis),
         "series": analysis.main_series,
@@ -262,7 +263,10 @@ def maps(analysis: Analysis) -> list[dict[str, Any]]:
     found = []
     for _, point in map_points(analysis.points, analysis.frames, analysis.main_series).iterrows():
         cells = map_cells(cells_of(analysis.frames, point["key"]))
-        by_place = {(role, depth): {"w": weight, "a": activation, "title": title} for role, depth, weight, activation, title in cells}
+        by_place = {
+            (role, depth): {"w": weight, "a": activation, "title": title, "background": "".join(striped)}
+            for role, depth, weight, activation, title, *striped in cells
+        }
         roles = list(dict.fromkeys(role for role, _ in by_place))
         depths = sorted({depth for _, depth in by_place})
         rows = [{"role": role, "cells": [by_place.get((role, depth)) for depth in depths]} for role in roles]

@@ -111,6 +111,7 @@
         if (!cell) { made.style.visibility = "hidden"; continue; }
         made.style.setProperty("--w", `var(--b${cell[2]})`);
         made.style.setProperty("--a", `var(--b${cell[3]})`);
+        if (cell[5]) made.style.background = cell[5];
         made.title = cell[4];
       }
     }
