@@ -28,6 +28,13 @@ from mxsim.version import VERSION
 FOLDER = Path(__file__).parent
 SHORT = {"bits": "bits", "bytes": "bytes", "energy": "energy", "latency": "latency", "perplexity": "Perplexity", "kl": "KL"}
 
+#: what the axes of the hardware's charts do not say
+MOVES_ALONG = (
+    "Other properties can move along. Where reports/make_hardware.py made the points, a narrower accumulator is aligned less finely too "
+    "(to two bits more than its fraction has), promotion and rounding are tried on such narrow accumulators, and scale rule and block size "
+    "change the conversion alone: no unit computes there."
+)
+
 
 def write_page(analysis: Analysis, experiments: list[Experiments], path: Path) -> None:
     """Write the page, whole or not at all; its folder is made when missing. Raises: AnalysisError where it cannot be written."""
@@ -310,7 +317,9 @@ def hardware(experiments: list[Experiments]) -> list[dict[str, Any]]:
     for one in experiments:
         if one.varied:
             energy = f" Percentages: modelled energy ({one.energy_source})." if one.energy_source else ""
-            caption = f"{one.model} on {one.text}: perplexity against one property at a time.{energy}"
+            caption = (
+                f"{one.model} on {one.text}: perplexity, a panel a property, from the bases that the legend names. {MOVES_ALONG}{energy}"
+            )
             found.append({"caption": caption, "charts": [Markup(charts.hardware_chart(one, vary)) for vary in one.varied]})
     return found
 

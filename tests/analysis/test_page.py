@@ -100,6 +100,13 @@ def test_the_page_says_what_the_summary_says(written: Path, analysis: Analysis) 
         assert f'<section id="{section}">' in text
 
 
+def test_the_page_says_what_moves_along_with_a_property(written: Path) -> None:
+    text = written.read_text(encoding="utf-8")
+    assert "one property at a time" not in text
+    assert "a narrower accumulator is aligned less finely too" in text
+    assert "scale rule and block size change the conversion alone: no unit computes there." in text
+
+
 def test_the_same_records_give_the_same_page(folder: Path, analysis: Analysis) -> None:
     experiments, _ = read_experiments(folder)
     assert page(analysis, experiments) == page(analyse(read_results(folder)), experiments)
