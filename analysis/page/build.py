@@ -17,8 +17,9 @@ from analysis.names import COSTS, KL, METHOD_TITLES, OWN_METHODS, PERPLEXITY, RE
 from analysis.page import charts
 from analysis.page.assignments import format_key, map_cells, store, valid_json
 from analysis.pareto import RESAMPLES
-from analysis.plots.cost import ENERGY_TERMS, recorded_stacks
+from analysis.plots.cost import recorded_stacks
 from analysis.plots.format_map import cells_of, map_points
+from analysis.plots.style import DARK_SHADES, FORMAT_SHADES, TERM_STYLES
 from analysis.representatives import compared_runs, device_of, trajectory_record
 from analysis.roles import paper_claim
 from analysis.summary import Analysis, budget_table, comparison, sentences
@@ -68,7 +69,7 @@ def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any
     device, setting = device_of(analysis)
     parts: dict[str, Any] = {
         "version": VERSION,
-        "css": Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        "css": Markup(shades_css() + (FOLDER / "page.css").read_text(encoding="utf-8")),
         "js": Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
         "model": analysis.model,
         "text": analysis.text,
@@ -135,6 +136,13 @@ def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any
         ("provenance", "Provenance", True),
     )
     return {**parts, "sections": [(name, title) for name, title, there in titles if there]}
+
+
+def shades_css() -> str:
+    """The formats' shades as the variables --b4, --b6, ... of the style sheet."""
+    light = " ".join(f"--b{bits}: {fill};" for bits, (fill, _) in FORMAT_SHADES.items())
+    dark = " ".join(f"--b{bits}: {fill};" for bits, fill in DARK_SHADES.items())
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
 
 
 def series_numbers(analysis: Analysis) -> dict[str, int]:
@@ -291,8 +299,8 @@ def trajectories(analysis: Analysis) -> list[dict[str, Any]]:
         steps = analysis.frames.trajectories[analysis.frames.trajectories["key"] == record.key]
         operands = charts.operand_choices(record)
         offsets = [{"svg": Markup(svg)} for svg in (charts.trajectory_chart(record, operand) for operand in operands) if svg]
-        curves = (("bits", "average bits"), ("loss", "loss"), ("temperature", "temperature"))
-        progress = [Markup(svg) for svg in (charts.progress_chart(record, steps, *curve) for curve in curves[:2]) if svg]
+        curves = (("bits", "average bits"), ("loss", "loss"))
+        progress = [Markup(svg) for svg in (charts.progress_chart(record, steps, *curve) for curve in curves) if svg]
         told = ": weights, then activations" if len(operands) > 1 else ""
         budget = (record.specification.get("budget") or {}).get("text", "")
         title = f"{METHOD_TITLES[method]}, {budget}, seed {record.specification.get('seed')}: offset of each layer{told}"
@@ -308,7 +316,7 @@ def cost(analysis: Analysis, setting: str) -> dict[str, Any] | None:
         return None
     whole = "" if all(stack.is_whole for stack in stacks) else " Terms without a figure are left out."
     caption = f"Modelled energy of a step on {setting}, layers of a role together.{whole}"
-    return {"svg": Markup(charts.cost_chart(stacks, ENERGY_TERMS, unit)), "caption": caption}
+    return {"svg": Markup(charts.cost_chart(stacks, TERM_STYLES, unit)), "caption": caption}
 
 
 def hardware(experiments: list[Experiments]) -> list[dict[str, Any]]:

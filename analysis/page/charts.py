@@ -15,7 +15,7 @@ from analysis.frames import offsets_of
 from analysis.labelling import place
 from analysis.page.svg import Chart, Scale, ink, number, px, shape, spanned
 from analysis.plots.cost import Stack
-from analysis.plots.style import STYLES, Style, looks
+from analysis.plots.style import ROLE_STYLES, STYLES, Style, looks, role_style
 from analysis.plots.trajectory import distinct_operands
 from analysis.records import Record
 from analysis.roles import PAPER_HIGH
@@ -23,19 +23,6 @@ from analysis.views import Line, Mark, View
 
 SIZES = (("wide", 900, 470), ("narrow", 360, 380))
 MOST_STEPS = 60  #: of a trajectory's line
-
-#: colours that keep apart on white and on black: light, dark
-ROLE_INKS = (
-    ("#0072B2", "#5BA8E0"),
-    ("#56B4E9", "#9AD6FA"),
-    ("#D55E00", "#F0803C"),
-    ("#B37B00", "#F0B93A"),
-    ("#009E73", "#35C498"),
-    ("#B4568F", "#E29CC2"),
-    ("#222222", "#DDDDDD"),
-)
-ROLE_DASHES: tuple[tuple[int, ...], ...] = ((), (5, 3), (), (5, 3), (1, 2), (7, 3, 1, 3), ())
-ROLE_ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def front_chart(view: View, numbers: Mapping[str, int]) -> str:
@@ -190,8 +177,9 @@ def trajectory_chart(record: Record, operand: str | None = None) -> str:
         offsets = offsets[offsets["operand"] == operand]
     if not len(offsets):
         return ""
-    roles = [role for role in ROLE_ORDER if role in set(offsets["role"])]
+    roles = [role for role in ROLE_STYLES if role in set(offsets["role"])]
     roles += [role for role in dict.fromkeys(offsets["role"]) if role not in roles]
+    styles = {role: role_style(role, index) for index, role in enumerate(roles)}
     parts = []
     for size, width, height in SIZES:
         span = (float(offsets["step"].min()), float(offsets["step"].max()))
@@ -199,21 +187,19 @@ def trajectory_chart(record: Record, operand: str | None = None) -> str:
         chart = Chart.framed(
             width, height - 90 if size == "wide" else height - 60, span, spanned(list(offsets["offset"])), "step", "offset"
         )
-        for role in roles:
-            index = ROLE_ORDER.index(role) if role in ROLE_ORDER else roles.index(role) % len(ROLE_INKS)
-            chart.parts.append(f'<g class="series thin" {ink(*ROLE_INKS[index])}>')
+        for role, style in styles.items():
+            chart.parts.append(f'<g class="series thin" {ink(style.colour, style.dark)}>')
             for layer, line in offsets[offsets["role"] == role].groupby("layer", sort=False):
                 step = max(1, math.ceil(len(line) / MOST_STEPS))
                 kept = line.iloc[[*range(0, len(line) - 1, step), len(line) - 1]]
-                path = chart.line(list(kept["step"]), list(kept["offset"]), dash=ROLE_DASHES[index], width=1.1)
+                path = chart.line(list(kept["step"]), list(kept["offset"]), dash=style.dash, width=1.1)
                 chart.parts.append(f"<g>{path}<title>{escape(str(layer))}</title></g>")
             chart.parts.append("</g>")
         parts.append(chart.text("Offsets of the layers over the search's steps", size))
     legend = ""
-    for role in roles:
-        index = ROLE_ORDER.index(role) if role in ROLE_ORDER else roles.index(role) % len(ROLE_INKS)
-        stroke = f'<path class="line" d="M1 8H33" stroke-width="2"{_dash(ROLE_DASHES[index])}/>'
-        sample = _swatch(f'<g class="series" {ink(*ROLE_INKS[index])}>{stroke}</g>')
+    for role, style in styles.items():
+        stroke = f'<path class="line" d="M1 8H33" stroke-width="2"{_dash(style.dash)}/>'
+        sample = _swatch(f'<g class="series" {ink(style.colour, style.dark)}>{stroke}</g>')
         legend += f"<li>{sample}{escape(role)}</li>"
     return "".join(parts) + f'<ul class="legend">{legend}</ul>'
 
@@ -246,20 +232,11 @@ def operand_choices(record: Record) -> list[str]:
     return distinct_operands(offsets_of(record))
 
 
-TERM_INKS = {
-    "mac": ("#0072B2", "#5BA8E0"),
-    "sram": ("#009E73", "#35C498"),
-    "dram": ("#E69F00", "#F0B93A"),
-    "quantise": ("#CC79A7", "#E29CC2"),
-    "static": ("#9A9A9A", "#7C7C7C"),
-}
-
-
-def cost_chart(stacks: Sequence[Stack], terms: Mapping[str, str], unit: str) -> str:
+def cost_chart(stacks: Sequence[Stack], terms: Mapping[str, Style], unit: str) -> str:
     """A bar a choice, a colour a term, grouped by role."""
     rows = list(dict.fromkeys(row for stack in stacks for row in stack.rows))
     used = [index for index, _ in enumerate(terms) if any(stack.rows[row][index] > 0 for stack in stacks for row in stack.rows)]
-    names = list(terms)
+    names, inks = list(terms), [ink(style.colour, style.dark) for style in terms.values()]
     largest = max((sum(amounts) for stack in stacks for amounts in stack.rows.values()), default=1.0)
     parts = []
     for size, width, _ in SIZES:
@@ -287,7 +264,7 @@ def cost_chart(stacks: Sequence[Stack], terms: Mapping[str, str], unit: str) -> 
                 chart.parts.append('<g class="stack">')
                 for k in used if amounts else ():
                     chart.parts.append(
-                        f'<rect {ink(*TERM_INKS.get(names[k], ("#888888", "#888888")))} x="{px(x(at))}" y="{px(y + j * bar)}" '
+                        f'<rect {inks[k]} x="{px(x(at))}" y="{px(y + j * bar)}" '
                         f'width="{px(max(x(at + amounts[k]) - x(at), 0))}" height="{bar - 2}"/>'
                     )
                     at += amounts[k]
@@ -296,9 +273,7 @@ def cost_chart(stacks: Sequence[Stack], terms: Mapping[str, str], unit: str) -> 
                     place = f'x="{px(x(at) + 5)}" y="{px(y + j * bar + bar / 2 - 1)}"'
                     chart.parts.append(f'<text class="value small" {place} dy=".35em">{escape(stack.label)}</text>')
         parts.append(chart.text("Energy of each role's layers, by term", size))
-    legend = "".join(
-        f'<li><span class="patch" {ink(*TERM_INKS.get(names[k], ("#888888", "#888888")))}></span>{escape(names[k])}</li>' for k in used
-    )
+    legend = "".join(f'<li><span class="patch" {inks[k]}></span>{escape(names[k])}</li>' for k in used)
     order = f'<p class="caption narrow">In each group, from above: {escape(", ".join(stack.label for stack in stacks))}.</p>'
     return "".join(parts) + f'<ul class="legend">{legend}</ul>{order}'
 

@@ -13,13 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.plots.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, YELLOW, looks
+from analysis.plots.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, TERM_STYLES, YELLOW, looks
 from analysis.written import whole
 from mxsim.costing import CostReport
 from mxsim.devices import ComputePath, Device
 from mxsim.pricing import LayerCost
 
-ENERGY_TERMS = {"mac": BLUE, "sram": GREEN, "dram": ORANGE, "quantise": PURPLE, "static": "#999999"}
+ENERGY_TERMS = {term: style.colour for term, style in TERM_STYLES.items()}
 BYTE_TERMS = {
     "weight_bytes": BLUE,
     "activation_bytes": SKY,

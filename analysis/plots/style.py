@@ -45,16 +45,27 @@ STYLES = {
 
 #: formats by their bits: light to dark, so that a map reads in grey; each with the colour of text upon it
 FORMAT_SHADES = {4: ("#DCE9F5", "#10202E"), 6: ("#6FA8D6", "#10202E"), 8: ("#0B4F8A", "#FFFFFF"), 16: ("#1A1A1A", "#FFFFFF")}
+#: the same on a dark page, dark to light
+DARK_SHADES = {4: "#24323F", 6: "#3F78A8", 8: "#9CCDF4", 16: "#F4F4F4"}
 
 #: roles of a block, in the order in which a token meets them
 ROLE_STYLES = {
-    "q_proj": (BLUE, ()),
-    "k_proj": (SKY, (4, 2)),
-    "v_proj": (RED, ()),
-    "o_proj": (ORANGE, (4, 2)),
-    "gate_proj": (GREEN, (1, 1)),
-    "up_proj": (PURPLE, (6, 2, 1, 2)),
-    "down_proj": ("#222222", ()),
+    "q_proj": Style(colour=BLUE, dark="#5BA8E0", marker="", dash=()),
+    "k_proj": Style(colour=SKY, dark="#9AD6FA", marker="", dash=(5, 3)),
+    "v_proj": Style(colour=RED, dark="#F0803C", marker="", dash=()),
+    "o_proj": Style(colour="#B37B00", dark="#F0B93A", marker="", dash=(5, 3)),
+    "gate_proj": Style(colour=GREEN, dark="#35C498", marker="", dash=(1, 2)),
+    "up_proj": Style(colour="#B4568F", dark="#E29CC2", marker="", dash=(7, 3, 1, 3)),
+    "down_proj": Style(colour="#222222", dark="#DDDDDD", marker="", dash=()),
+}
+
+#: terms of the energy
+TERM_STYLES = {
+    "mac": Style(colour=BLUE, dark="#5BA8E0", marker="", dash=()),
+    "sram": Style(colour=GREEN, dark="#35C498", marker="", dash=()),
+    "dram": Style(colour=ORANGE, dark="#F0B93A", marker="", dash=()),
+    "quantise": Style(colour=PURPLE, dark="#E29CC2", marker="", dash=()),
+    "static": Style(colour="#999999", dark="#7C7C7C", marker="", dash=()),
 }
 
 
@@ -84,10 +95,10 @@ def looks(first: Sequence[First], second: Sequence[Second]) -> Iterator[tuple[Fi
         yield first[index % len(first)], second[(index + index // len(first)) % len(second)]
 
 
-def role_style(role: str, index: int) -> tuple[str, tuple[int, ...]]:
-    """Colour and dash of a role; a role that is not in the table takes the next of the colours."""
-    colours = [colour for colour, _ in ROLE_STYLES.values()]
-    return ROLE_STYLES.get(role, (colours[index % len(colours)], _DASHES[index % 4]))
+def role_style(role: str, index: int) -> Style:
+    """Colours and dash of a role; one that is not in the table takes the next of the colours. Args: index: of the role shown."""
+    known = list(ROLE_STYLES.values())
+    return ROLE_STYLES.get(role, replace(known[index % len(known)], dash=_DASHES[index % 4]))
 
 
 def shade(bits: float) -> tuple[str, str]:

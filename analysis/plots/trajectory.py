@@ -28,11 +28,11 @@ def trajectory_plot(record: Record, steps: pd.DataFrame, title: str) -> Figure |
         styles = {role: role_style(role, index) for index, role in enumerate(roles)}
         for axes, operand in zip(panels, operands, strict=False):
             for _, line in offsets[offsets["operand"] == operand].groupby("layer", sort=False):
-                colour, dash = styles[line["role"].iloc[0]]
-                axes.plot(line["step"], line["offset"], color=colour, dashes=dash or (None, None), linewidth=1, alpha=0.85)
+                style = styles[line["role"].iloc[0]]
+                axes.plot(line["step"], line["offset"], color=style.colour, dashes=style.dash or (None, None), linewidth=1, alpha=0.85)
             axes.set_ylabel("offset" if len(operands) == 1 else f"offset, {operand}s")
         if len(operands):
-            handles = [Line2D([], [], color=colour, dashes=dash or (None, None), label=role) for role, (colour, dash) in styles.items()]
+            handles = [Line2D([], [], color=one.colour, dashes=one.dash or (None, None), label=role) for role, one in styles.items()]
             figure.legend(handles=handles, loc="outside right upper")
         low = panels[-1]
         if "bits" in steps and steps["bits"].notna().any():
