@@ -60,6 +60,27 @@
   });
   addEventListener("scroll", hide, { passive: true });
 
+  // by keyboard a chart is one stop: left and right go from point to point, Enter shows a point's assignment, Escape hides what is told
+  all(".chart").filter((chart) => one(".mark[data-tip]", chart)).forEach((chart) => {
+    const left = (mark) => mark.getBoundingClientRect().x;
+    chart.setAttribute("tabindex", "0");
+    chart.addEventListener("keydown", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey) return;
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (step) {
+        const marks = all(".mark[data-tip]", chart).filter((mark) => mark.getBoundingClientRect().width).sort((a, b) => left(a) - left(b));
+        const at = marks.indexOf(near);
+        const mark = marks.at(at >= 0 ? (at + step) % marks.length : step > 0 ? 0 : -1);
+        if (!mark) return;
+        const box = mark.getBoundingClientRect();
+        tell(mark, box.right, box.top);
+        event.preventDefault();
+      } else if (event.key === "Escape") hide();
+      else if (event.key === "Enter" && chart.contains(near) && near.dataset.key) choose(near.dataset.key);
+    });
+    chart.addEventListener("blur", hide);
+  });
+
   // tables that sort
   all("table.sortable").forEach((table) => all("thead th", table).forEach((head, column) => {
     const button = document.createElement("button");

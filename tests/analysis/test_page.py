@@ -325,3 +325,20 @@ def test_tables_sort_and_points_tell(browser: Browser, written: Path) -> None:
     )
     assert "perplexity: " in tip
     assert "average bits per value, scales included: " in tip
+
+
+def test_points_are_reached_by_keyboard(browser: Browser, written: Path) -> None:
+    inspect(browser, written, 1400, "light")
+    press = """(key => {{ const chart = document.querySelector('.view.on .chart.wide'); chart.focus({{preventScroll: true}});
+        chart.dispatchEvent(new KeyboardEvent('keydown', {{key, bubbles: true}})); const tip = document.getElementById('tip');
+        return [document.activeElement === chart, tip.classList.contains('on'), tip.textContent]; }})({!r})"""
+    first, second = (browser.evaluate(press.format("ArrowRight")) for _ in range(2))
+    assert first[:2] == second[:2] == [True, True]
+    assert "perplexity: " in first[2]
+    assert "perplexity: " in second[2]
+    assert first[2] != second[2]
+    assert browser.evaluate(press.format("ArrowLeft")) == first
+    browser.evaluate(press.format("Enter"))
+    series, budget = (browser.evaluate(f"document.getElementById('{name}').value") for name in ("series", "budget"))
+    assert first[2].splitlines()[0] == (series if budget == "everywhere" else f"{series}, {budget}")
+    assert browser.evaluate(press.format("Escape"))[1] is False
