@@ -147,6 +147,19 @@ def choose(results: Results, *, model: str | None = None, text: str | None = Non
     return [results.with_records(record for record in results.records if record.subject == subject) for subject in wanted]
 
 
+def part_of(results: Results, keys: Iterable[str]) -> Results:
+    """The part, of one model and one text, that the runs of these keys belong to, with all that can be compared with them.
+
+    Raises: AnalysisError where no run of these keys finished, or where they belong to several parts.
+    """
+    wanted = set(keys)
+    parts = [part for part in choose(results) if any(record.key in wanted for record in part.records)]
+    if len(parts) != 1:
+        told = "none of these runs" if not parts else f"runs of {len(parts)} models or texts"
+        raise AnalysisError(f"{told} in {str(results.folder)!r}, the runs of one model and text are expected: name runs of one sweep")
+    return parts[0]
+
+
 def _read_sweep(path: Path) -> tuple[Mapping[str, Any] | None, list[Problem]]:
     if not path.exists():
         return None, []

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from analysis.experiments import Experiments, read_experiments
-from analysis.records import Problem, choose, read_results
+from analysis.records import Problem, Results, choose, part_of, read_results
 from analysis.summary import Analysis, analyse
 
 
@@ -18,11 +18,20 @@ def read(folder: Path, model: str | None, text: str | None) -> list[tuple[Analys
     if len(chosen) > 1:
         told = ", ".join(f"{part.records[0].model} on {part.records[0].report_text.get('name')}" for part in chosen)
         say(f"{len(chosen)} models or texts in one folder, drawn apart ({told}): --model NAME or --text NAME takes one")
-    found = []
-    for part in chosen:
-        experiments, problems = read_experiments(folder, part.records[0].model)
-        found.append((analyse(part.with_problems((*part.problems, *problems))), experiments))
-    return found
+    return [_analysed(folder, part) for part in chosen]
+
+
+def read_part(folder: Path, keys: Iterable[str]) -> tuple[Analysis, list[Experiments]]:
+    """The analysis, and its experiments, of the model and text that the runs of these keys are of, whatever else the folder holds.
+
+    Raises: AnalysisError where no run of these keys finished, or where they are of several models or texts.
+    """
+    return _analysed(folder, part_of(read_results(folder), keys))
+
+
+def _analysed(folder: Path, part: Results) -> tuple[Analysis, list[Experiments]]:
+    experiments, problems = read_experiments(folder, part.records[0].model)
+    return analyse(part.with_problems((*part.problems, *problems))), experiments
 
 
 def folder_names(analyses: Iterable[Analysis]) -> list[str]:

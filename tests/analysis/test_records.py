@@ -14,7 +14,7 @@ pytest.importorskip("pandas")
 from analysis.errors import AnalysisError, NothingToDrawError
 from analysis.experiments import read_experiments
 from analysis.frames import frames_of
-from analysis.records import choose, read_results
+from analysis.records import choose, part_of, read_results
 from tests.analysis.make_records import write_folder, write_hardware
 
 
@@ -85,6 +85,17 @@ def test_models_in_one_folder_are_told_apart(small: Path) -> None:
     assert choose(read_results(small), model="another")[0].models == ("another",)
     with pytest.raises(AnalysisError, match="the folder has"):
         choose(read_results(small), model="third")
+
+
+def test_the_part_of_given_runs_is_theirs_whatever_else_is_there(small: Path) -> None:
+    asked = [path.stem for path in records_of(small)]
+    write_folder(small, methods=("kl",), budgets=(5.0,), blocks=2, model="another")
+    results = read_results(small)
+    assert part_of(results, asked[:1]).models == ("synthetic-28",)
+    assert len(part_of(results, asked).records) == len(asked)
+    for keys, told in (([], "none of these runs"), ([path.stem for path in records_of(small)], "runs of 2 models or texts")):
+        with pytest.raises(AnalysisError, match=told):
+            part_of(results, keys)
 
 
 def test_a_run_that_is_there_twice_counts_once(small: Path) -> None:
