@@ -31,21 +31,21 @@ class Metric:
     """A column that can be an axis."""
 
     column: str
-    title: str  #: with its unit, as an axis says it; "{unit}" is where a scaled unit goes
+    title: str  #: with its unit, as an axis says it; "{unit}" is where a scaled unit goes, "{steps}" whether it is of one step
     short: str  #: in a sentence or a file's name
     higher_is_better: bool = False
     unit: str = ""  #: what is scaled by SI prefixes, "" for a pure number
     chance: float | None = None  #: what guessing gets
 
-    def axis(self, prefix: str = "") -> str:
-        return self.title.format(unit=f"{prefix}{self.unit}")
+    def axis(self, prefix: str = "", *, is_one_step: bool = True) -> str:
+        return self.title.format(unit=f"{prefix}{self.unit}", steps="per step" if is_one_step else "of all steps of the scenario")
 
 
 COSTS = (
-    Metric(column="bits_with_scales", title="average bits per value, scales included", short="bits"),
-    Metric(column="bytes", title="weights of the searched layers, {unit}", short="bytes", unit="B"),
-    Metric(column="energy_pj", title="modelled energy per step, {unit}", short="energy", unit="J"),
-    Metric(column="latency_s", title="modelled latency per step, {unit}", short="latency", unit="s"),
+    Metric(column="bits_with_scales", title="mean over linears of weight and input bits, scales included", short="bits"),
+    Metric(column="bytes", title="stored weights of the whole model, {unit}", short="bytes", unit="B"),
+    Metric(column="energy_pj", title="modelled energy {steps}, {unit}", short="energy", unit="J"),
+    Metric(column="latency_s", title="modelled latency {steps}, {unit}", short="latency", unit="s"),
 )
 PERPLEXITY = Metric(column="perplexity", title="perplexity", short="perplexity")
 KL = Metric(column="kl_to_float", title="KL divergence from float, nats per token", short="kl")

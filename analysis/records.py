@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.errors import AnalysisError, NothingToDrawError
 from analysis.names import METHOD_TITLES
+from analysis.shape import finite, misfit
 
 SCHEMA = 1
 NEEDED = ("schema", "key", "status", "specification", "achieved", "quality")
+MEASURED = ("achieved", "quality", "timing")  #: where a number that is none says what was found
+
+Subject = tuple[str, str, str, str, str]  #: model, its bytes, report text, its bytes, the windows of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,8 @@ class Record:
     trajectory: Mapping[str, Any] | None
     timing: Mapping[str, Any]
     environment: Mapping[str, Any]
+    windows: str = ""  #: those of the report text that were scored: their hash; of older records how many tokens, where no other tells
+    device_sha256: str = ""  #: of the figures of the scenario's device; of older records that of the others, where they have but one
 
     @property
     def method(self) -> str:
@@ -46,8 +53,12 @@ class Record:
         return str(self.specification["model"]["name"])
 
     @property
-    def subject(self) -> tuple[str, str, str, str]:
-        """What must agree for two qualities to be compared: the model and its bytes, the text and its bytes."""
+    def subject(self) -> Subject:
+        """What must agree for two qualities to be compared: the model and its bytes, the text, its bytes and the windows of it."""
+        return (*self._texts, self.windows)
+
+    @property
+    def _texts(self) -> tuple[str, str, str, str]:
         model, text = self.specification["model"], self.report_text
         return (str(model["name"]), str(model.get("sha256")), str(text.get("name")), str(text.get("sha256")))
 
@@ -55,6 +66,15 @@ class Record:
     def report_text(self) -> Mapping[str, Any]:
         texts = self.specification.get("text") or {}
         return texts.get("report") or {}
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.specification.get("settings") or {}
+
+    @property
+    def scenario(self) -> Mapping[str, Any]:
+        """The device and the steps that energy and latency are of, as they were asked for; empty where a record tells none."""
+        return self.settings.get("scenario") or {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +106,7 @@ class Results:
         return tuple(dict.fromkeys(record.model for record in self.records))
 
     @property
-    def subjects(self) -> tuple[tuple[str, str, str, str], ...]:
+    def subjects(self) -> tuple[Subject, ...]:
         return tuple(dict.fromkeys(record.subject for record in self.records))
 
     def with_records(self, records: Iterable[Record]) -> Results:
@@ -127,11 +147,12 @@ def read_results(folder: str | Path) -> Results:
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
         kind = AnalysisError if all(problem.kind == "unreadable" for problem in problems) else NothingToDrawError
         raise kind(f"none of the {len(files)} records in {str(folder)!r} is of a finished run:\n{told}{more}")
+    records = _told_by_others(records)
     return Results(folder=top, records=tuple(records), problems=tuple(problems), sweep=sweep)
 
 
 def choose(results: Results, *, model: str | None = None, text: str | None = None) -> list[Results]:
-    """The results apart by what can be compared: one model and one report text each, in the folder's order.
+    """The results apart by what can be compared: one model and the same windows of one report text each, in the folder's order.
 
     Args: model, text: keep only those of that name.  Raises: AnalysisError for a name that no record has.
     """
@@ -160,6 +181,33 @@ def part_of(results: Results, keys: Iterable[str]) -> Results:
     return parts[0]
 
 
+def _told_by_others(records: list[Record]) -> list[Record]:
+    """The records with what older ones do not tell: the windows and the device's figures, where the others know but one answer.
+
+    Windows are taken from records that scored as many tokens of the same text.
+    """
+    windows: dict[Hashable, set[str]] = defaultdict(set)
+    figures: dict[Hashable, set[str]] = defaultdict(set)
+    for record in records:
+        windows[_scored(record)].add(str(record.report_text.get("windows_sha256") or ""))
+        figures[record.scenario.get("device")].add(str(record.settings.get("device_sha256") or ""))
+    found = []
+    for record in records:
+        scored = record.report_text.get("windows_sha256") or _only(windows[_scored(record)]) or f"{record.quality.get('tokens')} tokens"
+        device = record.settings.get("device_sha256") or _only(figures[record.scenario.get("device")])
+        found.append(replace(record, windows=str(scored), device_sha256=str(device)))
+    return found
+
+
+def _scored(record: Record) -> Hashable:
+    return (record._texts, str(record.quality.get("tokens")))
+
+
+def _only(told: set[str]) -> str:
+    known = told - {""}
+    return next(iter(known)) if len(known) == 1 else ""
+
+
 def _read_sweep(path: Path) -> tuple[Mapping[str, Any] | None, list[Problem]]:
     if not path.exists():
         return None, []
@@ -181,6 +229,8 @@ def _read(path: Path) -> Record | Problem:
         content = json.loads(text)
     except ValueError as error:
         return Problem(kind="unreadable", path=path, reason=f"not whole JSON ({error}): delete it, and dmx sweep does the run again")
+    if isinstance(content, dict) and ("NaN" in text or "Infinity" in text):
+        content = {name: part if name in MEASURED else finite(part) for name, part in content.items()}
     try:
         return _checked(path, content)
     except AnalysisError as error:
@@ -193,50 +243,63 @@ def _checked(path: Path, content: Any) -> Record | Problem:
     if content.get("schema") != SCHEMA:
         raise AnalysisError(f"record schema {content.get('schema')!r}, this version reads {SCHEMA}: use the version that wrote it")
     failed = content.get("status") == "failed"
-    missing = [key for key in NEEDED if key not in content and not (failed and key in ("achieved", "quality"))]
+    spared = ("achieved", "quality") if failed else ("achieved",) if "achieved" in content else ()
+    missing = [key for key in NEEDED if content.get(key) is None and key not in spared]
     if missing:
         raise AnalysisError(f"{', '.join(repr(key) for key in missing)} missing: is it a record of dmx sweep?")
-    specification = _object(content["specification"], "specification")
+    reason = misfit(content)
+    if reason:
+        raise AnalysisError(reason)
+    specification = content["specification"]
     method = specification.get("method")
     if method not in METHOD_TITLES:
         raise AnalysisError(f"unknown method {method!r}: known are {', '.join(METHOD_TITLES)}")
+    budget = specification.get("budget")
     if failed:
         error = content.get("error") or {}
         reason = f"{error.get('type', 'error')}: {error.get('message', 'no message kept')}"
-        budget = (specification.get("budget") or {}).get("text", "")
-        return Problem(kind="failed", path=path, reason=reason, method=str(method), budget=str(budget))
+        return Problem(kind="failed", path=path, reason=reason, method=method, budget=str((budget or {}).get("text") or ""))
     if content["status"] != "done":
         raise AnalysisError(f'status {content["status"]!r}: known are "done" and "failed"')
-    model = _object(specification.get("model"), "specification.model")
-    if not isinstance(model.get("name"), str):
+    if not (specification.get("model") or {}).get("name"):
         raise AnalysisError("specification.model.name is missing: no run can be compared without its model")
-    budget = specification.get("budget")
-    if budget is not None:
-        amount = _object(budget, "specification.budget").get("amount")
-        if not isinstance(amount, int | float) or not math.isfinite(amount):
-            raise AnalysisError(f"specification.budget.amount must be a number, got {amount!r}")
-    quality = _object(content["quality"], "quality")
-    _object(quality.get("tasks") or {}, "quality.tasks")
-    assignment = content.get("assignment")
-    if assignment is not None:
-        for layer, pair in _object(_object(assignment, "assignment").get("layers"), "assignment.layers").items():
-            if not isinstance(pair, dict) or not {"weight", "activation"} <= set(pair):
-                raise AnalysisError(f'assignment.layers[{layer!r}] must be {{"weight": F, "activation": F}}, got {pair!r}')
+    if None in (specification.get("formats") or ()):
+        raise AnalysisError("specification.formats: a name is expected, got null")
+    if budget and math.isnan(number(budget.get("amount"))):
+        raise AnalysisError(f"specification.budget.amount must be a number, got {budget.get('amount')!r}")
+    _check_layers(content.get("assignment"), content.get("costs") or {})
     return Record(
         key=str(content["key"]),
         path=path,
         specification=specification,
-        assignment=assignment,
-        achieved=_object(content["achieved"] or {}, "achieved"),
+        assignment=content.get("assignment"),
+        achieved=content["achieved"] or {},
         costs=content.get("costs"),
-        quality=quality,
+        quality=content["quality"],
         trajectory=content.get("trajectory"),
         timing=content.get("timing") or {},
         environment=content.get("environment") or {},
     )
 
 
-def _object(content: Any, where: str) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise AnalysisError(f"{where}: an object is expected, got {type(content).__name__}")
-    return content
+def _check_layers(assignment: Mapping[str, Any] | None, costs: Mapping[str, Any]) -> None:
+    """Raises: AnalysisError for a layer without its formats or its name."""
+    if assignment is not None:
+        if assignment.get("layers") is None:
+            raise AnalysisError("assignment.layers: an object is expected, got null")
+        for layer, pair in assignment["layers"].items():
+            if not pair or None in (pair.get("weight"), pair.get("activation")):
+                raise AnalysisError(f'assignment.layers[{layer!r}] must be {{"weight": F, "activation": F}}, got {pair!r}')
+    for place, priced in enumerate(costs.get("layers") or ()):
+        if not priced or priced.get("name") is None:
+            raise AnalysisError(f"costs.layers[{place}].name is missing: no cost can be told without its layer")
+
+
+def number(value: Any) -> float:
+    """A finite float, or NaN: what JSON's null, Infinity and NaN, and whatever is no number, all come to."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:
+        return math.nan

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.frames import cost_setting
 from analysis.records import Record
+from analysis.scenarios import setting_words, step_words
 from analysis.summary import Analysis, nearest_budget
 from mxsim.devices import Device, load_device
 from mxsim.errors import MxsimError
@@ -33,12 +33,17 @@ def trajectory_record(analysis: Analysis, method: str) -> Record | None:
 
 def device_of(analysis: Analysis) -> tuple[Device | None, str]:
     """The device that costs are of, as mxsim knows it (None where it does not), and its name with the scenario."""
-    for record in analysis.frames.records.values():
-        setting = cost_setting(record)
-        if setting:
-            assume = (record.specification.get("budget") or {}).get("assume") or ()
-            try:
-                return load_device(str((record.costs or {})["device"]), assume=list(assume)), setting
-            except MxsimError:
-                return None, setting
-    return None, "no device"
+    record = analysis.frames.priced
+    if record is None:
+        return None, "no device"
+    assume = [name for name in record.scenario.get("assume") or () if name]
+    try:
+        return load_device(str((record.costs or {})["device"]), assume=assume), setting_words(record)
+    except MxsimError:
+        return None, setting_words(record)
+
+
+def step_of(analysis: Analysis) -> str:
+    """The device and the one step that layers' costs are of, "no device" where none are told."""
+    record = analysis.frames.priced
+    return "no device" if record is None else step_words(record)

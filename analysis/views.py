@@ -131,7 +131,7 @@ def view(frames: Frames, points: pd.DataFrame, quality: Metric, cost: Metric) ->
     return View(
         cost=cost,
         quality=quality,
-        x_title=cost.axis(prefix),
+        x_title=cost.axis(prefix, is_one_step=frames.is_one_step),
         y_title=quality.axis() + (" (log)" if log_y else ""),
         lines=tuple(lines),
         uniform=tuple(uniform),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from analysis.experiments import Experiments, read_experiments
@@ -16,8 +17,7 @@ def read(folder: Path, model: str | None, text: str | None) -> list[tuple[Analys
     """An analysis, and its experiments, for each model and text in the folder."""
     chosen = choose(read_results(folder), model=model, text=text)
     if len(chosen) > 1:
-        told = ", ".join(f"{part.records[0].model} on {part.records[0].report_text.get('name')}" for part in chosen)
-        say(f"{len(chosen)} models or texts in one folder, drawn apart ({told}): --model NAME or --text NAME takes one")
+        say(f"{len(chosen)} models or texts in one folder, drawn apart ({', '.join(map(_part_words, chosen))}): {_hint(chosen)}")
     return [_analysed(folder, part) for part in chosen]
 
 
@@ -34,17 +34,32 @@ def _analysed(folder: Path, part: Results) -> tuple[Analysis, list[Experiments]]
     return analyse(part.with_problems((*part.problems, *problems))), experiments
 
 
+def _part_words(part: Results) -> str:
+    first = part.records[0]
+    return f"{first.model} on {first.report_text.get('name')}, {len(part.records)} runs of {first.quality.get('tokens')} tokens"
+
+
+def _hint(parts: Sequence[Results]) -> str:
+    """How to get one of them alone: by its names, where these tell it from the others."""
+    names = [(part.records[0].model, str(part.records[0].report_text.get("name"))) for part in parts]
+    models, texts = zip(*names, strict=True)
+    options = [option for option, told in (("--model NAME", models), ("--text NAME", texts)) if len(set(told)) > 1]
+    told = [f"{' with '.join(options)} takes one"] if options else []
+    if len(set(names)) < len(names):
+        told.append("those of the same names differ in their bytes or in the windows scored, and only folders of their own part them")
+    return "; ".join(told)
+
+
 def folder_names(analyses: Iterable[Analysis]) -> list[str]:
-    """A folder's name for each analysis: the model's; with the text's where models repeat; numbered where both do."""
+    """A folder's name for each analysis: the model's; with the text's where models repeat; numbered from 2 where that is taken."""
     listed = list(analyses)
     models = [one.model for one in listed]
     names: list[str] = []
     for one in listed:
-        name = (
-            re.sub(r"[^A-Za-z0-9._-]+", "-", one.model if models.count(one.model) == 1 else f"{one.model}-{one.text}").strip("-.")
-            or "model"
-        )
-        names.append(f"{name}-{names.count(name) + 1}" if name in names else name)
+        told = one.model if models.count(one.model) == 1 else f"{one.model}-{one.text}"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", told).strip("-.") or "model"
+        numbered = (f"{name}-{count}" for count in itertools.count(2))
+        names.append(name if name not in names else next(other for other in numbered if other not in names))
     return names
 
 
