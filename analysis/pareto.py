@@ -94,9 +94,10 @@ def reference_box(frames: Frames, cost: Metric, quality: Metric) -> Box | None:
     """Where hypervolumes of this pair of axes are measured from; None where no run has both.
 
     The reference point joins the dearest uniform format's cost and the worst uniform format's quality, the ideal corner the cheapest one's
-    cost and the float model's quality: a share of 1 would be float's quality at the cheapest format's cost. Without those runs the corners
-    are those of all points, the reference 5 % further out.
+    cost and the float model's quality: a share of 1 would be float's quality at the cheapest format's cost. Without those runs, or where no
+    uniform format is worse than float, the corners are those of all points, the reference 5 % further out.
     """
+    missing = "there are no two uniform formats and float to measure from"
     runs = frames.runs.dropna(subset=[cost.column, quality.column]) if quality.column in frames.runs else frames.runs.iloc[:0]
     if not len(runs):
         return None
@@ -105,6 +106,7 @@ def reference_box(frames: Frames, cost: Metric, quality: Metric) -> Box | None:
     if uniform[cost.column].nunique() > 1 and len(wide):
         worst = (side * uniform[quality.column]).max()
         best = side * wide[quality.column].iloc[0]
+        missing = "no uniform format is worse than float here"
         if worst > best:
             return Box(
                 reference=(float(uniform[cost.column].max()), float(worst)),
@@ -121,8 +123,7 @@ def reference_box(frames: Frames, cost: Metric, quality: Metric) -> Box | None:
     return Box(
         reference=(float(far[0]), float(far[1])),
         ideal=(float(low[0]), float(low[1])),
-        says="reference: 5 % beyond the worst of all points on each axis; ideal: the best of all points on each axis "
-        "(no uniform and float runs to measure from)",
+        says=f"reference: 5 % beyond the worst of all points on each axis; ideal: the best of all points on each axis ({missing})",
     )
 
 

@@ -58,9 +58,8 @@ def paper_claim(table: pd.DataFrame) -> str:
     told = ", ".join(f"{row.role} {100 * row.share_high:.0f} %" for row in table.itertuples())
     known = [role for role in PAPER_HIGH if role in set(table["role"])]
     if len(known) < len(PAPER_HIGH):
-        return (
-            f"This model has no {' or '.join(set(PAPER_HIGH) - set(known))}, so the paper's claim cannot be looked at. Kept high: {told}."
-        )
+        absent = " or ".join(role for role in PAPER_HIGH if role not in known)
+        return f"This model has no {absent}, so the paper's claim cannot be looked at. Kept high: {told}."
     first = set(table["role"].head(2))
     above = [role for role in PAPER_HIGH if table.set_index("role").loc[role, "lift"] > 1]
     if first == set(PAPER_HIGH):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,18 @@ def test_dominance_counts_every_shared_budget(folder: Path) -> None:
         assert rows.loc[(one, other), "better"] == rows.loc[(other, one), "worse"]
         assert rows.loc[(one, other), "share"] == pytest.approx(1 - rows.loc[(other, one), "share"])
         assert rows.loc[(one, other), "clearly_better"] <= rows.loc[(one, other), "better"]
+
+
+def test_the_box_says_why_it_is_not_between_uniform_and_float(folder: Path) -> None:
+    frames = frames_of(read_results(folder))
+    box = reference_box(frames, COSTS[0], PERPLEXITY)
+    assert box is not None
+    assert "5 %" not in box.says
+    runs = frames.runs.copy()
+    runs.loc[runs["method"] == "float", "perplexity"] = 99.0
+    box = reference_box(replace(frames, runs=runs), COSTS[0], PERPLEXITY)
+    assert box is not None
+    assert "no uniform format is worse than float here" in box.says
+    box = reference_box(replace(frames, runs=runs[runs["method"] != "float"]), COSTS[0], PERPLEXITY)
+    assert box is not None
+    assert "no two uniform formats and float to measure from" in box.says
