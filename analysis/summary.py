@@ -15,6 +15,7 @@ from analysis.records import Problem, Results
 from analysis.roles import paper_claim, role_table
 from analysis.views import View, costs_of, qualities_of, views
 
+MOST_DIGITS = 6  #: of a percentage
 HEADLINE_BITS = 5.0  #: the budget a headline is about, or the nearest to it
 
 
@@ -87,8 +88,8 @@ def analyse(results: Results) -> Analysis:
 
 
 def main_series(points: pd.DataFrame) -> str | None:
-    """dMX's series that shares most budgets with baselines of its formats, then the one with most budgets; without dMX the largest of
-    another method; None where only references are there."""
+    """dMX's series with budgets in bits; of several the one that shares most budgets with baselines of its formats, then the one with most
+    budgets; without dMX that of another method; None where only references are there."""
     searched = points[~points["method"].isin(REFERENCES)]
     if not len(searched):
         return None
@@ -99,7 +100,8 @@ def main_series(points: pd.DataFrame) -> str | None:
         series: int(group["budget_id"].isin(_alike(baselines, group.iloc[0])["budget_id"]).sum()) for series, group in own.groupby("series")
     }
     counts = own.groupby("series", sort=False).size()
-    return str(max(counts.index, key=lambda series: (shared[series], counts[series])))
+    in_bits = set(own.loc[own["budget_kind"] == "bits", "series"])
+    return str(max(counts.index, key=lambda series: (series in in_bits, shared[series], counts[series])))
 
 
 def _alike(points: pd.DataFrame, one: pd.Series) -> pd.DataFrame:
@@ -123,19 +125,34 @@ class Comparison:
         return f"{amount:.1f} bits" if round(amount, 1) == amount else f"{amount:g} bits"
 
     def __str__(self) -> str:
-        if self.rival is not None and self.rival["loss_percent"] == self.mine["loss_percent"]:
-            return f"{self.mine['series']} at {self.budget} {_loses(self.mine['loss_percent'], 1)}, exactly as {self.rival['series']} does"
-        digits = 1
-        if self.rival is not None and f"{self.rival['loss_percent']:.1f}" == f"{self.mine['loss_percent']:.1f}":
-            digits = 2
-        said = f"{self.mine['series']} at {self.budget} {_loses(self.mine['loss_percent'], digits)}"
+        mine, at = self.mine["loss_percent"], f"{self.mine['series']} at {self.budget}"
         if self.rival is None:
-            return f"{said} of perplexity"
-        return f"{said} against {self.rival['loss_percent']:.{digits}f} % for {self.rival['series']}"
+            return f"{at} {loses(mine, digits_of(mine))} of perplexity"
+        theirs, name = self.rival["loss_percent"], self.rival["series"]
+        digits = digits_of(mine, theirs)
+        if mine == theirs:
+            return f"{at} {loses(mine, digits)}, exactly as {name} does"
+        if _rounded(mine, digits) == _rounded(theirs, digits):
+            return f"{at} {loses(mine, digits)}, the same as {name} to {digits} digits"
+        if mine >= 0 and theirs >= 0:
+            return f"{at} {loses(mine, digits)} against {theirs:.{digits}f} % for {name}"
+        return f"{at} {loses(mine, digits)} where {name} {loses(theirs, digits)}"
 
 
-def _loses(percent: float, digits: int) -> str:
+def loses(percent: float, digits: int) -> str:
+    """ "loses 1.9 %", or "gains 0.2 %" where perplexity is below the float model's."""
     return f"{'loses' if percent >= 0 else 'gains'} {abs(percent):.{digits}f} %"
+
+
+def digits_of(*percents: float, least: int = 1) -> int:
+    """How many digits behind the point tell percentages apart, and from 0 where they are not 0; no more than MOST_DIGITS."""
+    wanted = len({*percents, 0.0})
+    enough = (digits for digits in range(least, MOST_DIGITS) if len({_rounded(one, digits) for one in (*percents, 0.0)}) == wanted)
+    return next(enough, MOST_DIGITS)
+
+
+def _rounded(percent: float, digits: int) -> float:
+    return float(f"{percent:.{digits}f}")
 
 
 def comparison(points: pd.DataFrame) -> Comparison | None:
@@ -185,7 +202,10 @@ def sentences(analysis: Analysis) -> list[str]:
     wide = points[points["method"] == "float"]
     if len(wide) and not math.isnan(wide["perplexity"].iloc[0]):
         uniform = points[(points["method"] == "uniform") & points["loss_percent"].notna()].sort_values("bits_with_scales", kind="stable")
-        told = ", ".join(f"{row.series.removeprefix('uniform ')} everywhere loses {row.loss_percent:.1f} %" for row in uniform.itertuples())
+        told = ", ".join(
+            f"{row.series.removeprefix('uniform ')} everywhere {loses(row.loss_percent, digits_of(row.loss_percent))}"
+            for row in uniform.itertuples()
+        )
         said.append(f"The float model's perplexity is {wide['perplexity'].iloc[0]:.4g}{'; ' + told if told else ''}.")
     if name is None:
         return said
@@ -193,9 +213,9 @@ def sentences(analysis: Analysis) -> list[str]:
     if compared is not None and compared.best is not None:
         best, mine = compared.best, compared.mine
         margin = best["loss_percent"] - mine["loss_percent"]
-        told = f"The best baseline at {compared.budget} is {best['series']}, at {best['loss_percent']:.2f} %"
-        how = "as much as" if margin == 0 else f"{abs(margin):.2f} percentage points {'more' if margin > 0 else 'less'} than"
-        said.append(f"{told}: {how} {name}.")
+        percent, points_apart = loses(best["loss_percent"], 2), f"{abs(margin):.{digits_of(margin, least=2)}f} percentage points"
+        how = "just as" if margin == 0 else f"{points_apart} {'worse' if margin > 0 else 'better'} than"
+        said.append(f"The best baseline at {compared.budget} is {best['series']}, which {percent}: {how} {name}.")
     beats = analysis.dominance
     if len(beats):
         beats = beats[(beats["quality"] == PERPLEXITY.column) & (beats["series"] == name) & (beats["budgets"] > 0)]
