@@ -18,7 +18,7 @@ from analysis.plots.front import front_plot
 from analysis.plots.hardware import hardware_plot
 from analysis.plots.roles import roles_plot
 from analysis.plots.trajectory import trajectory_plot
-from analysis.representatives import compared_runs, device_of, trajectory_record
+from analysis.representatives import compared_runs, device_of, step_of, trajectory_record
 from analysis.summary import Analysis, budget_table, to_json
 from analysis.written import whole
 
@@ -85,7 +85,7 @@ def figures(analysis: Analysis, experiments: list[Experiments]) -> Iterator[tupl
                 yield f"trajectory_{method}", drawn
     labels = compared_runs(analysis)
     stacks, unit = recorded_stacks(analysis.frames.costs, labels)
-    device, told = device_of(analysis)
+    (device, _), told = device_of(analysis), step_of(analysis)
     if stacks:
         yield "cost_energy", stacked(stacks, ENERGY_TERMS, f"energy, {unit} a step", f"{analysis.model} on {told}")
     roofline = recorded_roofline(analysis.frames.costs, labels, device, f"{analysis.model} on {told}")

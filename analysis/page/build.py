@@ -20,7 +20,7 @@ from analysis.pareto import RESAMPLES
 from analysis.plots.cost import recorded_stacks
 from analysis.plots.format_map import cells_of, map_points
 from analysis.plots.style import DARK_SHADES, FORMAT_SHADES, TERM_STYLES
-from analysis.representatives import compared_runs, device_of, trajectory_record
+from analysis.representatives import compared_runs, device_of, step_of, trajectory_record
 from analysis.roles import paper_claim
 from analysis.summary import Analysis, budget_table, comparison, sentences
 from analysis.written import whole
@@ -109,7 +109,7 @@ def context(analysis: Analysis, experiments: list[Experiments]) -> dict[str, Any
         "roles_apart": len(analysis.roles) and not analysis.roles["share_high_weight"].equals(analysis.roles["share_high_activation"]),
         "claim": paper_claim(analysis.roles),
         "trajectories": trajectories(analysis),
-        "cost": cost(analysis, setting),
+        "cost": cost(analysis, step_of(analysis)),
         "hardware": hardware(experiments),
         "runs_table": runs_table(analysis),
         "provenance": provenance(analysis, setting),

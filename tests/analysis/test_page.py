@@ -324,7 +324,7 @@ def test_tables_sort_and_points_tell(browser: Browser, written: Path) -> None:
         mark.closest('svg').dispatchEvent(new PointerEvent('pointermove', at)); return document.getElementById('tip').textContent; })()"""
     )
     assert "perplexity: " in tip
-    assert "average bits per value, scales included: " in tip
+    assert "mean over linears of weight and input bits, scales included: " in tip
 
 
 def test_points_are_reached_by_keyboard(browser: Browser, written: Path) -> None:
