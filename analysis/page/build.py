@@ -390,7 +390,7 @@ def provenance(analysis: Analysis, setting: str) -> list[tuple[str, str]]:
         ),
         ("tokens", distinct([f"{record.quality['tokens']:,}" for record in records if isinstance(record.quality.get("tokens"), int)])),
         ("costs of", "" if setting == "no device" else setting),
-        ("assumptions", distinct([name for spec in specifications for name in (spec.get("budget") or {}).get("assume") or ()])),
+        ("assumptions", distinct([name for record in records for name in record.scenario.get("assume") or ()])),
         (
             "code",
             distinct(
