@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from analysis.configuration import Configuration, Export
 from analysis.errors import AnalysisError
+from analysis.experiments import Experiments, read_experiments
+from analysis.records import Problem, read_results
+from analysis.summary import Analysis, analyse
+from mxsim.storage_formats import WIDE_PAIR, FormatPair
 
 CHECKPOINT = "checkpoint"  #: the folder of the export, in that of the job
-MARK = "manifest.json"  #: of a checkpoint that an earlier run of the job wrote: only such a folder is replaced
+PAGE = "index.html"
+PRODUCER = "dmx "  #: how the manifest of an export begins to name who wrote it
+PAGE_MARK = b'<meta name="generator" content="mxsim '  #: within the first bytes of a page of ours
+PAGE_HEAD = 1000  #: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +37,8 @@ class Outcome:
 
 def run(asked: Configuration, say: Callable[[str], None]) -> Outcome:
     """Do it. Args: say: told each step as it begins.  Raises: AnalysisError, or dmx's and mxsim's errors for what they are given."""
-    from analysis.cli.reading import read
     from analysis.figures import write_figures, write_tables
     from analysis.page import write_page
-    from analysis.records import Problem
     from dmx.errors import DmxError
     from dmx.sweep import records_of, run_sweep
     from mxsim.errors import MxsimError
@@ -39,11 +46,11 @@ def run(asked: Configuration, say: Callable[[str], None]) -> Outcome:
     top = Path(asked.output)
     sweep = sweep_of(asked)
     check_export(asked)
+    check_folder(asked)
     say(f"1 of 4: {len(sweep.methods)} methods at {len(sweep.budgets)} budgets, their quality and their cost on {sweep.scenario.device}")
     done = run_sweep(sweep, top, workers=asked.workers.count, engine_name=asked.workers.engine, address=asked.workers.address)
     records = records_of(sweep, top)
-    name, sha256 = next(((r["specification"]["model"]["name"], r["specification"]["model"]["sha256"]) for r in records), ("", ""))
-    if not sha256:
+    if not records:
         raise AnalysisError(f"no run finished; the first error: {done['failed'][0] if done['failed'] else 'none told'}")
     failed, refused = list(done["failed"]), []
     folder, is_valid = None, None
@@ -57,15 +64,27 @@ def run(asked: Configuration, say: Callable[[str], None]) -> Outcome:
             say(f"  failed: {error}")
     say("3 of 4: fronts")
     fronts = top / "fronts"
-    analysis, experiments = read(top, name, None)[-1]
+    analysis, experiments = drawn(top, {record["key"] for record in records})
     analysis = replace(analysis, results=analysis.results.with_problems((*refused, *analysis.problems)))
     write_tables(analysis, fronts)
     for figure in write_figures(analysis, experiments, fronts):
         say(f"  {fronts / figure}.svg, .png")
     say("4 of 4: page")
-    page = top / "index.html"
+    page = top / PAGE
     write_page(analysis, experiments, page)
     return Outcome(headline=analysis.headline, page=page, failed=tuple(failed), export=folder, is_valid=is_valid)
+
+
+def drawn(top: Path, keys: Collection[str]) -> tuple[Analysis, list[Experiments]]:
+    """The analysis of one sweep's runs and of what can be compared with them. The folder may hold runs of other models and texts.
+
+    Args: keys: of the sweep's records.
+    """
+    results = read_results(top)
+    subject = next(record.subject for record in results.records if record.key in keys)
+    experiments, problems = read_experiments(top, subject[0])
+    kept = results.with_records(record for record in results.records if record.subject == subject)
+    return analyse(kept.with_problems((*kept.problems, *problems))), experiments
 
 
 def sweep_of(asked: Configuration) -> Any:
@@ -116,6 +135,7 @@ def check_export(asked: Configuration) -> None:
         raise AnalysisError(
             f"export.method {wanted.method!r} is none of the job's methods ({methods}): name one of these, add it, or say `export: null`"
         )
+    _check_target(asked, wanted)
     if not wanted.golden:
         return
     pairs = {f"{w} weights, {a} inputs": (w, a) for w in asked.formats if w in FORMATS for a in asked.formats if asked.apart or w == a}
@@ -127,11 +147,71 @@ def check_export(asked: Configuration) -> None:
         )
 
 
+def _check_target(asked: Configuration, wanted: Export) -> None:
+    """AnalysisError where the layout holds no two pairs of formats that the method could mix, or of method uniform no pair."""
+    pairs = [FormatPair(w, a) for w in asked.formats for a in asked.formats if asked.apart or w == a]
+    mixes = list(combinations(pairs, 1 if wanted.method == "uniform" or len(pairs) == 1 else 2))
+    if not any(_holds(wanted.target, mix, asked.policy) for mix in mixes):
+        chosen = "one pair of formats for all layers" if len(mixes[0]) == 1 else "pairs of formats layer by layer"
+        raise AnalysisError(
+            f"export.target {wanted.target!r} cannot hold what export.method {wanted.method!r} chooses from {', '.join(asked.formats)}, "
+            f"{chosen}: name another target (mxsim holds every block format), export method uniform, or take other formats"
+        )
+
+
+def _holds(target: str, pairs: Iterable[FormatPair], policy: str) -> bool:
+    """Whether a layout can hold a model whose layers have these pairs."""
+    from dmx.exporters import TARGETS
+    from dmx.exporters.layer import Layer
+    from mxsim.formats import FORMATS
+
+    quantised = [pair for pair in pairs if pair != WIDE_PAIR]
+    layers = {str(pair): Layer(name=str(pair), weight=pair.weight, activation=pair.activation, shape=(1, 1024)) for pair in quantised}
+    return bool(layers) and all(one.weight in FORMATS for one in layers.values()) and not TARGETS[target].refusals(layers, policy)
+
+
+def check_folder(asked: Configuration) -> None:
+    """Raises: AnalysisError where the job would write over what no job wrote: a page, or a folder in the place of the export."""
+    top = Path(asked.output)
+    page = top / PAGE
+    if page.exists() and not (page.is_file() and PAGE_MARK in _head(page)):
+        raise AnalysisError(f"{page} is no page of ours, and the job would write over it: move it, or name another output folder")
+    folder = top / CHECKPOINT
+    if asked.export is not None and (why := _foreign(folder)):
+        raise AnalysisError(f"{folder} {why}, and the job would put its export in that place: move it, or name another output folder")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(PAGE_HEAD)
+
+
+def _foreign(folder: Path) -> str:
+    """Why a folder is not to be replaced; "" where there is none, or an empty one, or an export of ours with nothing beside it."""
+    from mxsim.errors import MxsimError
+    from mxsim.manifest import MANIFEST, read_manifest
+
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        return "is no folder"
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if not names:
+        return ""
+    try:
+        manifest = read_manifest(folder)
+    except MxsimError as error:
+        return f"is no export of ours ({error})"
+    if manifest is None or not manifest.producer.startswith(PRODUCER):
+        return "is no export of ours"
+    more = sorted(names - {MANIFEST, *manifest.files})
+    return f"holds {more[0]!r}, which its export did not write" if more else ""
+
+
 def export_one(
     asked: Configuration, wanted: Export, records: list[dict[str, Any]], top: Path, say: Callable[[str], None]
 ) -> tuple[Path, bool]:
     """Export the assignment nearest to the budget asked for, and validate it against the float weights where they lie in a folder.
 
+    It is made beside an earlier export, which it replaces when it is whole.
     Raises: AnalysisError where no run of the method finished, or dmx's and mxsim's errors where the export is refused.
     """
     from dmx.exporters import export
@@ -143,14 +223,16 @@ def export_one(
         raise AnalysisError(f"no run of {wanted.method} finished: there is nothing to export")
     record = min(found, key=lambda r: _distance(r, wanted.bits))
     assignment = Assignment.from_json(record["assignment"])
-    assignment.save(top)
     folder = top / CHECKPOINT
-    if (folder / MARK).is_file():
-        shutil.rmtree(folder)
     unit = wanted.unit if wanted.golden else None
-    export(asked.model, assignment, wanted.target, folder, golden=wanted.golden, unit=unit)
     reference = Path(asked.model) if asked.model is not None and Path(asked.model).is_dir() else None
-    report = validate(folder, reference)
+    with tempfile.TemporaryDirectory(prefix=f".{CHECKPOINT}.", dir=top) as beside:
+        new = export(asked.model, assignment, wanted.target, Path(beside) / "new", golden=wanted.golden, unit=unit)
+        report = validate(new, reference)
+        if folder.exists():
+            os.replace(folder, Path(beside) / "old")
+        os.replace(new, folder)
+    assignment.save(top)
     proven = sum(verdict.status == "proven" for verdict in report.tensors)
     budget = record["specification"]["budget"]["text"]
     say(f"  {folder}: {wanted.method} {budget}, {proven} of {len(report.tensors)} tensors proven, {'valid' if report.ok else 'NOT VALID'}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ pytest.importorskip("transformers")
 
 from analysis.configuration import Configuration
 from analysis.errors import AnalysisError
-from analysis.main_job import run, sweep_of
+from analysis.main_job import check_export, run, sweep_of
 from mxsim.errors import MxsimError
 
 
@@ -76,6 +78,7 @@ def test_what_is_wrong_is_refused_before_anything_runs(inputs: Path, tmp_path: P
         ({"method": "nope"}, r"export.method 'nope' is none of the job's methods \(uniform, dmx\)"),
         ({"unit": "nvidia_hoper"}, "nvidia_hoper"),
         ({"unit": "nvidia_hopper_wgmma"}, "'nvidia_hopper_wgmma' computes golden outputs of no two of the job's formats"),
+        ({"target": "quark"}, "'quark' cannot hold what export.method 'dmx' chooses from mxfp4_e2m1, mxfp8_e4m3, pairs of formats"),
     ],
 )
 def test_an_export_that_cannot_be_made_is_refused_before_anything_runs(
@@ -86,14 +89,85 @@ def test_an_export_that_cannot_be_made_is_refused_before_anything_runs(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_refused"),
+    [
+        ({"method": "uniform"}, False),  # all layers in MXFP4
+        ({"formats": ["mxfp4_e2m1"]}, False),
+        ({"formats": ["mxfp4_e2m1", "bf16"], "apart": False}, False),  # layers in bf16 stay out of the layout
+        ({"formats": ["mxfp8_e4m3", "mxint8"], "method": "uniform"}, True),
+        ({"formats": ["mxfp4_e2m1", "mxint8"], "target": "compressed-tensors"}, True),
+        ({"formats": ["mxfp4_e2m1", "mxfp8_e4m3"], "target": "compressed-tensors"}, False),
+    ],
+)
+def test_a_layout_is_refused_where_no_choice_of_the_method_fits(
+    inputs: Path, tmp_path: Path, changes: dict[str, Any], is_refused: bool
+) -> None:
+    export = {"target": "quark", "golden": 0, **{key: changes.pop(key) for key in ("method", "target") if key in changes}}
+    job = asked(inputs, tmp_path, export=export, **changes)
+    with pytest.raises(AnalysisError, match=r"export\.target .* cannot hold what") if is_refused else nullcontext():
+        check_export(job)
+
+
+def without_golden(inputs: Path, out: Path) -> Configuration:
+    """A job whose unit computes golden outputs of MXFP4, and of the INT8 beside it none: known when the search is done."""
+    return asked(inputs, out, budgets=["bits=5"], methods=["dmx"], formats=["mxfp4_e2m1", "mxint8"])
+
+
 def test_a_refused_export_leaves_the_page_with_its_reason(inputs: Path, tmp_path: Path) -> None:
-    mixed = {"method": "dmx", "target": "quark"}
-    outcome = run(asked(inputs, tmp_path, budgets=["bits=5"], methods=["dmx"], export=mixed), lambda line: None)
+    outcome = run(without_golden(inputs, tmp_path), lambda line: None)
     assert (outcome.export, outcome.is_valid) == (None, None)
     assert len(outcome.failed) == 1
-    assert outcome.failed[0].startswith("export of dmx: quark cannot hold this assignment")
-    assert "failed: checkpoint: quark cannot hold this assignment" in outcome.page.read_text(encoding="utf-8")
+    assert outcome.failed[0].startswith("export of dmx: nvidia_blackwell cannot compute these golden outputs")
+    assert "failed: checkpoint: nvidia_blackwell cannot compute these golden outputs" in outcome.page.read_text(encoding="utf-8")
     assert (tmp_path / "fronts" / "points.csv").is_file()
+
+
+def test_a_refused_export_leaves_the_one_before_it(inputs: Path, tmp_path: Path) -> None:
+    job = asked(inputs, tmp_path, budgets=["bits=5"], methods=["dmx"])
+    assert run(job, lambda line: None).is_valid
+    files = [tmp_path / "assignment.json", *sorted((tmp_path / "checkpoint").iterdir())]
+    before = {path: path.read_bytes() for path in files}
+    assert run(without_golden(inputs, tmp_path), lambda line: None).failed
+    assert {path: path.read_bytes() for path in files} == before
+    assert run(job, lambda line: None).is_valid
+    assert not list(tmp_path.glob(".checkpoint*"))
+
+
+def test_the_page_is_of_the_text_asked_for(inputs: Path, tmp_path: Path) -> None:
+    quick = {"budgets": ["bits=5"], "methods": ["uniform"], "export": None}
+    for number in (1, 2):  # one of them has the record that comes last by name
+        (tmp_path / f"text{number}.txt").write_text((inputs / "words.txt").read_text(encoding="utf-8") * number, encoding="utf-8")
+    for number in (1, 2, 1):
+        page = run(asked(inputs, tmp_path / "out", text=str(tmp_path / f"text{number}.txt"), **quick), lambda line: None).page
+        assert f"evaluated on text{number}.txt" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"checkpoint/manifest.json": '{"mine": 1}', "checkpoint/weights.bin": "w"}, "is no export of ours"),
+        ({"checkpoint/weights.bin": "w"}, "is no export of ours"),
+        ({"checkpoint": "w"}, "is no folder"),
+        ({"index.html": "<!doctype html><title>mine</title>"}, "is no page of ours"),
+    ],
+)
+def test_what_no_job_wrote_is_left_alone(inputs: Path, tmp_path: Path, files: dict[str, str], said: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(AnalysisError, match=said):
+        run(asked(inputs, tmp_path), lambda line: None)
+    left = {str(path.relative_to(tmp_path)): path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == files
+
+
+def test_a_file_put_beside_an_export_is_not_removed_with_it(inputs: Path, tmp_path: Path) -> None:
+    job = asked(inputs, tmp_path, budgets=["bits=5"], methods=["uniform"], export={"method": "uniform", "golden": 0})
+    run(job, lambda line: None)
+    (tmp_path / "checkpoint" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(AnalysisError, match=r"holds 'notes\.txt', which its export did not write"):
+        run(job, lambda line: None)
 
 
 def test_an_export_whose_runs_all_failed_leaves_the_page_with_its_reason(
