@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from analysis.errors import AnalysisError
+from mxsim.storage_formats import FormatPair
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+DEVICE = "b200"
+ASSUME = "b200-fp4-half-fp8"  #: of DEVICE
+
+
+def _place(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("a place has a name, without characters of code 0")
+    return text
+
+
+def _kv_format(text: str) -> str:
+    FormatPair.parse(text)
+    return text
+
+
 Words = list[str]
+Place = Annotated[str, AfterValidator(_place)]
 
 
 class Hardware(BaseModel):
@@ -19,13 +36,29 @@ class Hardware(BaseModel):
 
     model_config = STRICT
 
-    device: str | None = Field("b200", description="A device of `mxsim hardware` or a TOML file; null leaves costs out.")
-    assume: Words = Field(["b200-fp4-half-fp8"], description="Assumptions of the device that are accepted, by name.")
+    device: Place | None = Field(DEVICE, description="A device of `mxsim hardware` or a TOML file; null leaves costs out.")
+    assume: Words = Field(
+        [ASSUME], description="Assumptions of the device that are accepted, by name; with another device none, if left out."
+    )
     phase: Literal["prefill", "decode"] = Field("decode", description="One step of this kind.")
     batch: int = Field(1, ge=1, description="Sequences at a time.")
     context: int | None = Field(None, ge=1, description="Tokens of each prompt or cache; null is 1024, or the model's longest.")
     scenario: Words = Field([], description="PHASE:BATCH:CONTEXT[*TIMES] words in place of phase, batch and context; they add up.")
-    kv_format: str = Field("bf16", description="The KV cache's format, or K:V.")
+    kv_format: Annotated[str, AfterValidator(_kv_format)] = Field("bf16", description="The KV cache's format, or K:V.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_another_device(cls, content: Any) -> Any:
+        """The assumption that goes without saying is the usual device's."""
+        is_other = isinstance(content, dict) and content.get("device", DEVICE) != DEVICE
+        return {"assume": [], **content} if is_other else content
+
+    @model_validator(mode="after")
+    def _says_its_steps_once(self) -> Hardware:
+        beside = sorted({"phase", "batch", "context"} & self.model_fields_set)
+        if self.scenario and beside:
+            raise ValueError(f"scenario says the steps itself: leave out {', '.join(beside)}")
+        return self
 
 
 class Workers(BaseModel):
@@ -45,7 +78,12 @@ class Export(BaseModel):
 
     target: Literal["compressed-tensors", "quark", "mxsim"] = Field("mxsim", description="The layout; see docs/checkpoints.md.")
     method: str = Field("dmx", description="Whose assignment.")
-    bits: float = Field(5.0, gt=0, description="The budget in bits that the assignment is nearest to; of other budgets the first is taken.")
+    bits: float = Field(
+        5.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="The budget in bits that the assignment is nearest to; of other budgets the first is taken.",
+    )
     golden: int = Field(4, ge=0, description="Input rows a layer whose exact outputs are written beside; 0 is none.")
     unit: str = Field("nvidia_blackwell", description="The unit that golden outputs come from.")
 
@@ -55,9 +93,11 @@ class Configuration(BaseModel):
 
     model_config = STRICT
 
-    model: str | None = Field(None, description="A folder or a hub name; null is the embedded model.")
-    text: str | None = Field(None, description="A UTF-8 file to search on; null is the embedded model's own.")
-    report_text: str | None = Field(None, description="A file to report on; null halves `text`: search on the first, report on the second.")
+    model: Place | None = Field(None, description="A folder or a hub name; null is the embedded model.")
+    text: Place | None = Field(None, description="A UTF-8 file to search on; null is the embedded model's own.")
+    report_text: Place | None = Field(
+        None, description="A file to report on; null halves `text`: search on the first, report on the second."
+    )
     budgets: Words = Field(["bits=4.5", "bits=5", "bits=5.5", "bits=6", "bits=7"], min_length=1, description="As `--budgets`.")
     methods: Words = Field(
         ["kl", "dmx", "fisher", "first_order", "uniform", "first_last", "kl_per_bit"], min_length=1, description="As `--methods`."
@@ -77,7 +117,7 @@ class Configuration(BaseModel):
     hardware: Hardware = Field(default_factory=Hardware, description="Where the model runs.")
     workers: Workers = Field(default_factory=Workers, description="Who does the runs.")
     export: Export | None = Field(default_factory=Export, description="What is exported and validated; null is nothing.")
-    output: str = Field("out/pareto", description="The folder for all of it; a second run there does only what is new.")
+    output: Place = Field("out/pareto", description="The folder for all of it; a second run there does only what is new.")
 
 
 def read_configuration(path: Path | None, changes: Mapping[str, Any] | None = None) -> Configuration:
@@ -88,13 +128,13 @@ def read_configuration(path: Path | None, changes: Mapping[str, Any] | None = No
     content: Any = {}
     where = "configuration"
     if path is not None:
-        import yaml
-
         where = str(path)
         try:
             content = _without_doubles(path.read_text(encoding="utf-8"), where)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise AnalysisError(f"{where} cannot be read as YAML: {error}") from error
+        except AnalysisError:
+            raise
+        except Exception as error:  # YAML's constructors raise what they meet: a day that there is not, a stack too deep
+            raise AnalysisError(f"{where} cannot be read as YAML: {' '.join(str(error).split())}") from error
         content = {} if content is None else content
         if not isinstance(content, dict):
             raise AnalysisError(f"{where} holds a {type(content).__name__}: it must be keys with values, such as `tokens: 4096`")
@@ -126,7 +166,8 @@ def _told(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"unknown key {name!r}: every key is in docs/configuration.md"
-    return f"{name} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    says = str(error["ctx"]["error"]) if error["type"] == "value_error" else f"{error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"{name} is {error['input']!r}: {says}"
 
 
 def reference() -> str:

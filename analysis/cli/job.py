@@ -32,7 +32,7 @@ def command(
     from mxsim.errors import MxsimError
 
     given = {"model": model, "text": text, "output": output}
-    asked = read_configuration(config, {name: value for name, value in given.items() if value})
+    asked = read_configuration(config, {name: value for name, value in given.items() if value is not None})
     if workers is not None:
         asked = asked.model_copy(update={"workers": asked.workers.model_copy(update={"count": workers})})
     try:

@@ -52,6 +52,16 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
         ("tokens: [", "cannot be read as YAML"),
         ("tokens: 1\ntokens: 2", "the key 'tokens' twice, the second time in line 2"),
         ("hardware: {batch: 1, batch: 2}", "the key 'batch' twice"),
+        ("output: 2020-13-45", "cannot be read as YAML: month must be in 1..12"),
+        ("tokens: !!int abc", "cannot be read as YAML: invalid literal"),
+        ("tokens: !!timestamp abc", "cannot be read as YAML"),
+        (f"tokens: {'[' * 2000}{']' * 2000}", "cannot be read as YAML: maximum recursion depth"),
+        ('output: ""', "output is '': a place has a name"),
+        ('output: "a\\0b"', "a place has a name"),
+        ('model: ""', "model is ''"),
+        ("hardware: {kv_format: nosuch}", "hardware.kv_format is 'nosuch': unknown format 'nosuch'"),
+        ("hardware: {scenario: ['decode:1:16'], phase: decode, batch: 2}", "scenario says the steps itself: leave out batch, phase"),
+        ("export: {bits: .inf}", "export.bits is inf: input should be a finite number"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -62,3 +72,28 @@ def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="cannot be read"):
         read_configuration(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "assume"),
+    [
+        ("hardware: {phase: prefill}", ["b200-fp4-half-fp8"]),
+        ("hardware: {device: b200}", ["b200-fp4-half-fp8"]),
+        ("hardware: {device: h100}", []),
+        ("hardware: {device: null}", []),
+        ("hardware: {device: h100, assume: [one]}", ["one"]),
+    ],
+)
+def test_an_assumption_that_goes_without_saying_is_the_usual_devices(tmp_path: Path, text: str, assume: list[str]) -> None:
+    assert read_configuration(written(tmp_path, text)).hardware.assume == assume
+
+
+@pytest.mark.parametrize("flag", ["--model", "--text", "--output"])
+def test_an_empty_flag_is_refused(flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from analysis.cli import main
+
+    monkeypatch.setattr("sys.argv", ["analysis", "job", flag, ""])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert f"{flag.removeprefix('--')} is ''" in capsys.readouterr().err
