@@ -35,8 +35,17 @@ def keep(sweep: Path) -> Path:
 
 
 def without_folders(command: str) -> str:
-    words = shlex.split(command)
-    return shlex.join(Path(word).name if "/" in word else word for word in words)
+    """A command whose words lost the folders of their paths; also one of an old record, which was written without quotes."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    return shlex.join(_last(word) for word in words)
+
+
+def _last(word: str) -> str:
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{Path(value).name if '/' in value else value}"
 
 
 @contextmanager

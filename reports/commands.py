@@ -5,13 +5,17 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
+
+import typer
 
 from analysis.names import METHOD_ORDER
 from analysis.records import Record
+from dmx.cli import app
 from dmx.sweep import UNSEEDED
 
 #: Options of a command that its records' specifications know better, for the part of it that each of them is.
-OF_A_RECORD = ("--methods", "--budgets", "--seeds", "--tokens", "-o")
+OF_A_RECORD = ("--methods", "--budgets", "--seeds", "--tokens", "-o", "--output")
 KINDS = ("bits", "bytes", "energy", "latency")
 
 Asked = tuple[str, int, str]  #: words that are common, tokens, budget
@@ -54,7 +58,23 @@ def by_kind(budget: str) -> tuple[int, float]:
 
 def common_words(command: str) -> list[str]:
     """A command without the options that its records know: dmx sweep, its model, and its other options in the order of their names."""
-    words = shlex.split(command)
-    first = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
-    options = [words[at : at + 2] for at in range(first, len(words), 2)]
-    return words[:first] + [word for pair in sorted(options) if pair[0] not in OF_A_RECORD for word in pair]
+    words = iter(shlex.split(command))
+    flags = flags_of_a_sweep()
+    plain: list[str] = []
+    options: list[list[str]] = []
+    for word in words:
+        if not word.startswith("-"):
+            plain.append(word)
+        elif word in flags:
+            options.append([word])
+        else:
+            name, equals, given = word.partition("=")
+            options.append([name, given if equals else next(words, "")])
+    return plain + [word for option in sorted(options) if option[0] not in OF_A_RECORD for word in option]
+
+
+def flags_of_a_sweep() -> set[str]:
+    """The options of `dmx sweep` that take no value."""
+    sweep: Any = typer.main.get_command(app)
+    parameters = sweep.commands["sweep"].params
+    return {name for one in parameters if getattr(one, "is_flag", False) for name in (*one.opts, *one.secondary_opts)}

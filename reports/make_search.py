@@ -6,6 +6,7 @@ there; a table names its own command, and reports.commands says which make a fol
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from benchmarks.timing import markdown
 from mxsim.files import renamed_when_whole
 from reports import tables
 from reports.archive import RECORDS, SUFFIX, unpacked
+from reports.arguments import add_tokens, sweep_parser
 from reports.commands import commands
 from reports.standings import NOWHERE, OURS, Standing, budget_of, by_budget, kind_of, medians, planes, standing, value
 
@@ -59,7 +61,7 @@ def section(results: Results, name: str) -> str:
         f"report text {texts['report']['name']} ({first.quality['tokens']} tokens scored). "
         f"{'Command' if len(asked) == 1 else 'Commands'}:\n\n{chr(10).join(['```', *asked, '```'])}\n"
     )
-    scored_by = sorted({r.environment["scored_by"] for r in records if "scored_by" in r.environment})
+    scored_by = sorted({of_folder(r.environment["scored_by"], name) for r in records if "scored_by" in r.environment})
     if scored_by:
         lines.append(f"What they found was then scored on the whole report text by {' and '.join(f'`{c}`' for c in scored_by)}.\n")
     lines.append(f"Versions of the code, by its hash: {versions(records)}.\n")
@@ -72,7 +74,7 @@ def section(results: Results, name: str) -> str:
     lines += [markdown(["reference", "format", "perplexity", "KL to float"], rows), ""]
     picture = REPORT.with_name(f"front_{first.model}.svg")
     if picture.exists() and ladder(records) == PICTURED and "bits" in kinds:
-        drawn = f"Drawn by `python -m analysis pareto {name}` from the records at budgets of bits."
+        drawn = "Drawn by `python -m analysis pareto` from a folder with only those of these records that have a budget in bits or none."
         lines.append(f"![Perplexity against average bits]({picture.name})\n\n{drawn}\n")
     for kind in kinds:
         lines.append(comparison(records, kind))
@@ -80,6 +82,15 @@ def section(results: Results, name: str) -> str:
     for problem in results.problems:
         lines.append(f"- not used: {problem}")
     return "\n".join(lines)
+
+
+def of_folder(command: str, name: str) -> str:
+    """A command that scored a sweep, with the sweep's folder under the name that it has here."""
+    parser = sweep_parser(None)
+    add_tokens(parser)
+    words = shlex.split(command)
+    asked = parser.parse_args(words[words.index("reports.rescore") + 1 :])
+    return shlex.join(name if word in (asked.sweep, str(asked.output)) else word for word in words)
 
 
 def kinds_of(records: Iterable[Record]) -> list[str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from analysis.records import Record
-from reports.commands import commands
-from reports.make_search import REPORT, report
+from reports.archive import without_folders
+from reports.commands import commands, common_words
+from reports.make_search import REPORT, of_folder, report
 
 
 def record(method: str, budget: str, seed: int = 0, tokens: int = 64, command: str = "dmx sweep m --window 8") -> Record:
@@ -49,6 +52,40 @@ def test_what_differs_has_a_command_of_its_own() -> None:
         "dmx sweep m --window 8 --tokens 128 --methods kl --budgets bytes=0.5x --seeds 0 -o f",
         "dmx sweep m --window 8 --tokens 64 --methods kl --budgets energy=0.5x --seeds 0 -o f",
     ]
+
+
+def test_flags_take_no_value_and_places_come_first() -> None:
+    given = "dmx sweep --tie --device b200 --assume a --seeds 0 --together --text='my notes.txt' -o x ./model"
+    assert common_words(given) == [
+        "dmx",
+        "sweep",
+        "./model",
+        "--assume",
+        "a",
+        "--device",
+        "b200",
+        "--text",
+        "my notes.txt",
+        "--tie",
+        "--together",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("/bin/dmx sweep /a/m --text=/b/t.txt -o out/x", "dmx sweep m --text=t.txt -o x"),
+        ("dmx sweep '/it'\"'\"'s/my model' -o x", "dmx sweep 'my model' -o x"),
+        ("dmx sweep /it's/model -o x", "dmx sweep model -o x"),  # of a record that was written without quotes
+    ],
+)
+def test_an_archived_command_has_no_folders(command: str, kept: str) -> None:
+    assert without_folders(command) == kept
+
+
+def test_a_sweep_was_scored_in_the_folder_that_is_shown() -> None:
+    given = "python -m reports.rescore new --text t.txt -o new --tokens 9"
+    assert of_folder(given, "m") == "python -m reports.rescore m --text t.txt -o m --tokens 9"
 
 
 def test_the_report_says_what_its_records_say() -> None:
