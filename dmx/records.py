@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,12 +65,25 @@ def record_path(folder: Path, key: str) -> Path:
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> Path:
-    """Write a record whole or not at all: under a name of its own, then renamed."""
+    """Write a record whole or not at all: under a name of its own, then renamed. Raises: DmxError as check_finite."""
+    check_finite(record)
     path = record_path(folder, record["key"])
     path.parent.mkdir(parents=True, exist_ok=True)
     with renamed_when_whole(path) as part:
-        part.write_text(json.dumps(record, indent=1, allow_nan=True) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return path
+
+
+def check_finite(content: Any, where: str = "") -> None:
+    """Raises: DmxError naming the first number that is not finite: JSON has none, and no quality is one."""
+    if isinstance(content, float) and not math.isfinite(content):
+        raise DmxError(f"{where} is {content}, which is no result: take formats or a budget that leave the model more bits")
+    if isinstance(content, Mapping):
+        for name, part in content.items():
+            check_finite(part, f"{where}.{name}".removeprefix("."))
+    elif isinstance(content, list | tuple):
+        for index, part in enumerate(content):
+            check_finite(part, f"{where}[{index}]")
 
 
 def read_record(path: Path) -> dict[str, Any]:

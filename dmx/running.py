@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import sys
 import time
 import traceback
@@ -18,7 +19,7 @@ from dmx.budget import Budget, Scenario, achieved
 from dmx.errors import DmxError
 from dmx.evaluation import evaluate
 from dmx.models import LoadedModel, load_model
-from dmx.records import DONE, FAILED, SCHEMA, Run
+from dmx.records import DONE, FAILED, SCHEMA, Run, check_finite
 from dmx.search_config import PRESETS
 from dmx.search_state import TRAJECTORY_FILE
 from dmx.searching import search
@@ -37,6 +38,7 @@ def record_of(run: Run, folder: Path, *, progress: bool = False) -> dict[str, An
     """Do a run. Whatever goes wrong with its input becomes a record that says so. Args: progress: show bars of its own."""
     try:
         body = _done(run, folder, progress)
+        check_finite(body)
     except Exception as error:  # a sweep goes on whatever one run meets; the record keeps the error
         return failed_record(run, error)
     return {**_head(run), "status": DONE, "error": None, **body}
@@ -57,7 +59,20 @@ def _head(run: Run) -> dict[str, Any]:
 def environment() -> dict[str, str]:
     """What ran it."""
     packages = {name: version(name) for name in ("torch", "transformers", "numpy", "numba", "mxsim")}
-    return {"python": platform.python_version(), "platform": platform.platform(), "command": " ".join(sys.argv), **packages}
+    return {"python": platform.python_version(), "platform": platform.platform(), "command": command_line(), **packages}
+
+
+def command_line() -> str:
+    """What was called, as a shell takes it: a program by its name, a module of a package with `python -m`."""
+    program = Path(sys.argv[0])
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    if program.name == "__main__.py":
+        called = ["python", "-m", program.parent.name]
+    elif specification is not None and program.suffix == ".py":
+        called = ["python", "-m", specification.name]
+    else:
+        called = ["python", str(program)] if program.suffix == ".py" else [program.name]
+    return shlex.join([*called, *sys.argv[1:]])
 
 
 @lru_cache(maxsize=2)

@@ -47,6 +47,13 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
     assert not is_done(tmp_path, "other")
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_lacks_is_refused(tmp_path: Path, number: float) -> None:
+    with pytest.raises(DmxError, match=r"quality\.tasks\[1\] is (nan|inf)"):
+        write_record(tmp_path, {**record("k"), "quality": {"tasks": [0.5, number]}})
+    assert not is_done(tmp_path, "k")
+
+
 def test_a_stop_while_writing_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_record(tmp_path, {**record("k"), "value": "old"})
 
