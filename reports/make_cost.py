@@ -1,6 +1,6 @@
 """Writes reports/cost.md and its plots: every published point beside what mxsim's cost model gives.
 
-    python reports/make_cost.py                  seconds; needs matplotlib
+    python -m reports.make_cost                  seconds; needs matplotlib
 
 The measured GEMM tables and ZigZag are not run here: benchmarks/latency/calibrate.py and tests/golden/cost/run_zigzag.py made the
 summaries that are read. Exits 1 when a point misses its tolerance.
@@ -14,20 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from analysis.plots.cost import roofline_plot, save, stacked_bytes, stacked_energy
+from mxsim.costing import CostReport, cost
+from mxsim.devices import load_device
+from mxsim.devices.spec import Figure
+from mxsim.energy import matmul_energy
+from mxsim.pricing import Pricer
+from mxsim.shapes import SHAPES
+from mxsim.storage_formats import FormatPair, StorageFormat
+from mxsim.traffic import linear_traffic
+from mxsim.workload import LinearShape, linear_matmul
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from analysis.plots.cost import roofline_plot, save, stacked_bytes, stacked_energy  # noqa: E402
-from mxsim.costing import CostReport, cost  # noqa: E402
-from mxsim.devices import load_device  # noqa: E402
-from mxsim.devices.spec import Figure  # noqa: E402
-from mxsim.energy import matmul_energy  # noqa: E402
-from mxsim.pricing import Pricer  # noqa: E402
-from mxsim.shapes import SHAPES  # noqa: E402
-from mxsim.storage_formats import FormatPair, StorageFormat  # noqa: E402
-from mxsim.traffic import linear_traffic  # noqa: E402
-from mxsim.workload import LinearShape, linear_matmul  # noqa: E402
-
 GEMMS = json.loads((ROOT / "benchmarks" / "latency" / "gemm_tables.json").read_text(encoding="utf-8"))
 ZIGZAG = json.loads((ROOT / "tests" / "golden" / "cost" / "zigzag.json").read_text(encoding="utf-8"))
 HALF = "b200-fp4-half-fp8"
@@ -436,7 +434,7 @@ def main() -> None:
         if not failures
         else "Out of tolerance:\n\n" + "\n".join(f"- {line}" for line in failures)
     )
-    head = f"# The cost model beside published numbers\n\nMade by `python reports/make_cost.py`. {verdict}"
+    head = f"# The cost model beside published numbers\n\nMade by `python -m reports.make_cost`. {verdict}"
     (ROOT / "reports" / "cost.md").write_text("\n\n".join([head, *sections]) + "\n", encoding="utf-8")
     print(verdict)
     sys.exit(1 if failures else 0)

@@ -1,8 +1,8 @@
 """Runs the exactness checks and writes reports/exactness.md: how much was compared, with what, and what differed.
 
-    python reports/make_exactness.py                      minutes
-    python reports/make_exactness.py --exhaustive         all float32 patterns too, about an hour
-    python reports/make_exactness.py --sections elements scales --output -
+    python -m reports.make_exactness                      minutes
+    python -m reports.make_exactness --exhaustive         all float32 patterns too, about an hour
+    python -m reports.make_exactness --sections elements scales --output -
 
 The ONNX vectors and checkpoints need MXSIM_SHARED_DATA. Exits 1 when anything differs.
 """
@@ -20,10 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tests.exactness import (  # noqa: E402
+from tests.exactness import (
     bulk,
     checkpoints,
     conversion,
@@ -32,10 +29,11 @@ from tests.exactness import (  # noqa: E402
     policies,
     scales,
 )
-from tests.exactness.comparison import Comparison, merged  # noqa: E402
-from tests.oracles.conversion import BLOCK_FORMATS  # noqa: E402
-from tests.oracles.numbers import ROUNDINGS  # noqa: E402
+from tests.exactness.comparison import Comparison, merged
+from tests.oracles.conversion import BLOCK_FORMATS
+from tests.oracles.numbers import ROUNDINGS
 
+ROOT = Path(__file__).parent.parent
 PACKAGES = ("numpy", "numba", "ml_dtypes", "gfloat", "onnx")
 
 
@@ -152,7 +150,7 @@ def main() -> int:
     arguments = parser.parse_args()
     wanted = arguments.sections or [name for name in SECTIONS if name != "exhaustive" or arguments.exhaustive]
     given = "".join(f" {word}" for word in sys.argv[1:])
-    parts, mismatches = [heading("python reports/make_exactness.py" + given)], 0
+    parts, mismatches = [heading("python -m reports.make_exactness" + given)], 0
     for name in wanted:
         print(f"{name} ...", file=sys.stderr)
         text, wrong = section(SECTIONS[name][0], SECTIONS[name][1]())

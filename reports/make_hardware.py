@@ -18,22 +18,20 @@ from typing import Any
 import torch
 from torch import nn
 
+import mxsim
+from analysis.experiments import VARIED, read_experiments
+from analysis.plots.cost import save
+from analysis.plots.hardware import hardware_plot
+from dmx.evaluation import evaluate, logits_of, report_text
+from dmx.models import LoadedModel, load_model
+from dmx.text import TokenText
+from dmx.unit_linear import apply_unit
+from mxsim.assignment import Assignment
+from mxsim.costing import cost
+from mxsim.devices import Figure, load_device
+from mxsim.units.spec import MatmulUnit
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import mxsim  # noqa: E402
-from analysis.experiments import VARIED, read_experiments  # noqa: E402
-from analysis.plots.cost import save  # noqa: E402
-from analysis.plots.hardware import hardware_plot  # noqa: E402
-from dmx.evaluation import evaluate, logits_of, report_text  # noqa: E402
-from dmx.models import LoadedModel, load_model  # noqa: E402
-from dmx.text import TokenText  # noqa: E402
-from dmx.unit_linear import apply_unit  # noqa: E402
-from mxsim.assignment import Assignment  # noqa: E402
-from mxsim.costing import cost  # noqa: E402
-from mxsim.devices import Figure, load_device  # noqa: E402
-from mxsim.units.spec import MatmulUnit  # noqa: E402
-
 WINDOWS = 8
 FORMATS = ("mxfp8_e4m3", "mxfp4_e2m1")
 PATH = "mxf8f6f4"  #: Blackwell's path for pairs of MX formats: chunks of 32 products aligned and truncated, one scale a chunk
@@ -181,7 +179,7 @@ def main() -> None:
     save(figure, folder / "hardware", ("svg",))
     head = f"""# What the hardware's bits buy
 
-Made by `python reports/make_hardware.py`: the {model.name} model on {text.scored_tokens} tokens of its own text, float perplexity
+Made by `python -m reports.make_hardware`: the {model.name} model on {text.scored_tokens} tokens of its own text, float perplexity
 {wide:.4f}. Every linear is computed bit for bit by the unit named, with one property changed. So few tokens tell apart what matters
 from what does not, no more: MXFP4's perplexity scatters by some hundredths wherever an accumulator's last bits move an input across a
 rounding.

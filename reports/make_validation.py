@@ -1,6 +1,6 @@
 """Runs mxsim validate on real exports and on broken ones, and writes reports/validation.md: what was explained, what was found.
 
-    MXSIM_SHARED_DATA=... python reports/make_validation.py [--flips 1000] [--gigabytes 1] [--parameters 1e9]      minutes
+    MXSIM_SHARED_DATA=... python -m reports.make_validation [--flips 1000] [--gigabytes 1] [--parameters 1e9]      minutes
 
 Exits 1 when an export is not explained, a flipped bit is not found, a golden output is not the exact oracle's, or a loaded export has
 another perplexity than its assignment.
@@ -23,22 +23,20 @@ import numba
 import numpy as np
 from safetensors.numpy import load_file
 
+from benchmarks import validation as benchmark
+from dmx.evaluation import evaluate
+from dmx.exporters import export
+from dmx.models import load_model
+from mxsim.assignment import Assignment
+from mxsim.checkpoints import open_checkpoint
+from mxsim.errors import MxsimError
+from mxsim.files import renamed_when_whole
+from mxsim.manifest import MANIFEST
+from mxsim.storage_formats import WIDE_PAIR, FormatPair
+from mxsim.validation import validate
+from tests.oracles import golden
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import validation as benchmark  # noqa: E402
-from dmx.evaluation import evaluate  # noqa: E402
-from dmx.exporters import export  # noqa: E402
-from dmx.models import load_model  # noqa: E402
-from mxsim.assignment import Assignment  # noqa: E402
-from mxsim.checkpoints import open_checkpoint  # noqa: E402
-from mxsim.errors import MxsimError  # noqa: E402
-from mxsim.files import renamed_when_whole  # noqa: E402
-from mxsim.manifest import MANIFEST  # noqa: E402
-from mxsim.storage_formats import WIDE_PAIR, FormatPair  # noqa: E402
-from mxsim.validation import validate  # noqa: E402
-from tests.oracles import golden  # noqa: E402
-
 REPORT = ROOT / "reports" / "validation.md"
 WINDOWS = 16  #: of text that perplexity is measured on
 ORACLE_ROWS = 24  #: outputs of a layer that the oracle recomputes
@@ -201,7 +199,7 @@ def main() -> int:
     missed = [line for _, lines in mutated for line in lines]
     parts = [
         "# Validation",
-        "Made by `python reports/make_validation.py`.",
+        "Made by `python -m reports.make_validation`.",
         "## Real exports of one bf16 model, against it",
         markdown(["checkpoint", "producer", "version", "policy", "weights", "explained", "tensors not provable"], exports),
         "Not provable are ModelOpt's activation scales: they follow from calibration data.",
