@@ -1,7 +1,7 @@
 """Writes reports/hardware.md, reports/hardware/hardware.json and its figure: what a bit of accumulator, alignment or scale buys.
 
 Every point is the embedded model's perplexity on its own text, its linears computed bit for bit by a variant of a matrix unit, or converted
-by a variant of the OCP policy.
+by a variant of the OCP policy and multiplied in float32.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ ROOT = Path(__file__).resolve().parent.parent
 WINDOWS = 8
 FORMATS = ("mxfp8_e4m3", "mxfp4_e2m1")
 PATH = "mxf8f6f4"  #: Blackwell's path for pairs of MX formats: chunks of 32 products aligned and truncated, one scale a chunk
-NARROW = 10  #: significand bits behind the point, where rounding and promotion matter
+NARROW = 10  #: significand bits behind the point, where promotion matters; half as many, where rounding does
+FURTHER = 2  #: bits that an accumulator is aligned beyond its own, as Blackwell's 23 and 25 are
+ALSO = {"accumulator_bits": ", and the alignment with it", "scale_rule": ", no unit", "block_size": ", no unit"}  #: in the headings
 DEVICE = "zigzag_tpu_like"  #: the one device file whose buffer counts the accumulator's bits
 ENERGY_SOURCE = (
     f"mxsim cost on {DEVICE}, decode of one token: accumulator bits written and read once an output, scale bits of the weights read from "
@@ -51,20 +53,23 @@ def unit(title: str, **changes: Any) -> MatmulUnit:
 
 
 def narrow(mode: str = "rz", bits: int = NARROW) -> dict[str, Any]:
-    """An accumulator of so many fraction bits, aligned two bits further, as Blackwell's 23 and 25 are."""
-    return {"step": f"{mode}_e8m{bits}", "F": bits + 2}
+    """An accumulator of so many fraction bits, and the alignment that goes with it."""
+    return {"step": f"{mode}_e8m{bits}", "F": bits + FURTHER}
+
+
+def narrowed(bits: int) -> str:
+    return f"mxf8f6f4, {bits + 1} significand bits, alignment {bits + FURTHER}"
 
 
 def unit_points(model: LoadedModel, text: TokenText) -> Iterator[dict[str, Any]]:
     """Perplexity over accumulator width, alignment, promotion and rounding."""
     cases: list[tuple[str, Any, str, dict[str, Any]]] = []
-    blackwell = "nvidia_blackwell, mxf8f6f4"
-    cases += [("accumulator_bits", bits + 1, blackwell, narrow(bits=bits)) for bits in (3, 4, 5, 6, 8, 10, 13, 16, 23)]
+    blackwell, half = "nvidia_blackwell, mxf8f6f4", NARROW // 2
+    further = f"{blackwell}, aligned {FURTHER} bits further"
+    cases += [("accumulator_bits", bits + 1, further, narrow(bits=bits)) for bits in (3, 4, 5, 6, 8, 10, 13, 16, 23)]
     cases += [("alignment_bits", bits, blackwell, {"F": bits}) for bits in (2, 3, 4, 6, 8, 12, 16, 25)]
-    cases += [
-        ("promotion_interval", every, f"{NARROW + 1} significand bits", {**narrow(), "promote_every": every}) for every in (32, 64, 96, 288)
-    ]
-    cases += [("rounding", mode, f"{NARROW // 2 + 1} significand bits", narrow(mode, NARROW // 2)) for mode in ("rz", "rne", "rto")]
+    cases += [("promotion_interval", every, narrowed(NARROW), {**narrow(), "promote_every": every}) for every in (32, 64, 96, 288)]
+    cases += [("rounding", mode, narrowed(half), narrow(mode, half)) for mode in ("rz", "rne", "rto")]
     names = {"rz": "toward zero", "rne": "nearest even", "rto": "to odd"}
     for vary, value, base, changes in cases:
         for format in FORMATS:
@@ -86,7 +91,7 @@ def conversion_points(model: LoadedModel, text: TokenText) -> Iterator[dict[str,
             with converted(model, format, options):
                 perplexity = perplexity_of(model.module, text)
             energy = step_energy_pj(model, format, block_size=value) if vary == "block_size" else step_energy_pj(model, format)
-            yield point(vary, value, "policy ocp", format, perplexity, text, energy)
+            yield point(vary, value, "policy ocp, no unit", format, perplexity, text, energy)
 
 
 @contextmanager
@@ -142,7 +147,7 @@ def tables(points: list[dict[str, Any]]) -> Iterator[str]:
     """A table a property: formats across."""
     for vary, (title, _) in VARIED.items():
         own = [one for one in points if one["vary"] == vary]
-        yield f"## {title[0].upper()}{title[1:]}\n\n{own[0]['base']}\n"
+        yield f"## {title[0].upper()}{title[1:]}{ALSO.get(vary, '')}\n\n{own[0]['base']}\n"
         yield (
             f"| {vary} | " + " | ".join(f"{name}: perplexity | energy, µJ" for name in FORMATS) + " |\n|" + "---|" * (1 + 2 * len(FORMATS))
         )
@@ -161,16 +166,24 @@ def main() -> None:
     text = report_text(model, None).first(WINDOWS)
     wide = evaluate(model, text=text)["perplexity"]
     points = [*unit_points(model, text), *conversion_points(model, text)]
+    write(
+        {
+            "schema": 1,
+            "model": {"name": model.name, "sha256": model.sha256},
+            "text": {"name": text.name, "sha256": text.sha256},
+            "float_perplexity": wide,
+            "energy_source": ENERGY_SOURCE,
+            "experiments": points,
+        }
+    )
+    print("reports/hardware.md")
+
+
+def write(content: dict[str, Any]) -> None:
+    """The table of points as JSON, its figure, and the report. Args: content: as analysis.experiments describes it."""
+    points = content["experiments"]
     folder = ROOT / "reports" / "hardware"
     folder.mkdir(exist_ok=True)
-    content = {
-        "schema": 1,
-        "model": {"name": model.name, "sha256": model.sha256},
-        "text": {"name": text.name, "sha256": text.sha256},
-        "float_perplexity": wide,
-        "energy_source": ENERGY_SOURCE,
-        "experiments": points,
-    }
     (folder / "hardware.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (experiments,), problems = read_experiments(folder)
     assert not problems
@@ -179,17 +192,18 @@ def main() -> None:
     save(figure, folder / "hardware", ("svg",))
     head = f"""# What the hardware's bits buy
 
-Made by `python -m reports.make_hardware`: the {model.name} model on {text.scored_tokens} tokens of its own text, float perplexity
-{wide:.4f}. Every linear is computed bit for bit by the unit named, with one property changed. So few tokens tell apart what matters
-from what does not, no more: MXFP4's perplexity scatters by some hundredths wherever an accumulator's last bits move an input across a
-rounding.
+Made by `python -m reports.make_hardware`: the {content["model"]["name"]} model on {points[0]["tokens"]} tokens of its own text, float
+perplexity {content["float_perplexity"]:.4f}. In the first four tables every linear is computed bit for bit by the unit named. Alignment is
+varied by itself, under the whole accumulator; an accumulator of other bits is aligned {FURTHER} bits beyond its own, as Blackwell's 23 and
+25 are, so that its alignment changes with it. In the last two, weights and inputs are converted, and multiplied in float32 by no unit.
+So few tokens tell apart what matters from what does not, no more: MXFP4's perplexity scatters by some hundredths wherever an
+accumulator's last bits move an input across a rounding.
 
-Energy: {ENERGY_SOURCE}.
+Energy: {content["energy_source"]}.
 
 ![perplexity and energy over each property](hardware/hardware.svg)
 """
     (ROOT / "reports" / "hardware.md").write_text("\n".join([head, *tables(points)]).rstrip() + "\n", encoding="utf-8")
-    print("reports/hardware.md")
 
 
 if __name__ == "__main__":
