@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,9 +12,8 @@ from typing import Any
 
 from analysis.configuration import Configuration, Export
 from analysis.errors import AnalysisError
-from analysis.experiments import Experiments, read_experiments
-from analysis.records import Problem, read_results
-from analysis.summary import Analysis, analyse
+from analysis.reading import read_part
+from analysis.records import Problem
 from mxsim.storage_formats import WIDE_PAIR, FormatPair
 
 CHECKPOINT = "checkpoint"  #: the folder of the export, in that of the job
@@ -64,7 +63,7 @@ def run(asked: Configuration, say: Callable[[str], None]) -> Outcome:
             say(f"  failed: {error}")
     say("3 of 4: fronts")
     fronts = top / "fronts"
-    analysis, experiments = drawn(top, {record["key"] for record in records})
+    analysis, experiments = read_part(top, [record["key"] for record in records])
     analysis = replace(analysis, results=analysis.results.with_problems((*refused, *analysis.problems)))
     write_tables(analysis, fronts)
     for figure in write_figures(analysis, experiments, fronts):
@@ -73,18 +72,6 @@ def run(asked: Configuration, say: Callable[[str], None]) -> Outcome:
     page = top / PAGE
     write_page(analysis, experiments, page)
     return Outcome(headline=analysis.headline, page=page, failed=tuple(failed), export=folder, is_valid=is_valid)
-
-
-def drawn(top: Path, keys: Collection[str]) -> tuple[Analysis, list[Experiments]]:
-    """The analysis of one sweep's runs and of what can be compared with them. The folder may hold runs of other models and texts.
-
-    Args: keys: of the sweep's records.
-    """
-    results = read_results(top)
-    subject = next(record.subject for record in results.records if record.key in keys)
-    experiments, problems = read_experiments(top, subject[0])
-    kept = results.with_records(record for record in results.records if record.subject == subject)
-    return analyse(kept.with_problems((*kept.problems, *problems))), experiments
 
 
 def sweep_of(asked: Configuration) -> Any:

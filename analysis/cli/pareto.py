@@ -24,8 +24,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Draw fronts of perplexity, KL and task accuracy against bits, bytes, energy and latency, and write every table behind them."""
-    from analysis.cli.reading import folder_names, read, say, tell
     from analysis.figures import write_figures, write_tables
+    from analysis.reading import folder_names, read, say, tell
     from analysis.summary import sentences, to_json
 
     found = read(folder, model, text)

@@ -25,8 +25,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Write the page: summary, fronts, tables, the chosen assignments with downloads, format maps, costs and provenance."""
-    from analysis.cli.reading import folder_names, read, tell
     from analysis.page import write_page
+    from analysis.reading import folder_names, read, tell
     from analysis.summary import to_json
 
     found = read(folder, model, text)

@@ -13,9 +13,9 @@ import pytest
 
 pytest.importorskip("pandas")
 
-from analysis.cli.reading import folder_names, read
 from analysis.frames import frames_of
 from analysis.names import COSTS
+from analysis.reading import folder_names, read
 from analysis.records import choose, read_results
 from analysis.representatives import device_of, step_of
 from analysis.summary import analyse

@@ -149,5 +149,5 @@ def test_experiments_are_read_or_refused(small: Path) -> None:
 
 
 def test_reading_and_drawing_never_import_torch() -> None:
-    code = "import sys, analysis.figures, analysis.page, analysis.cli.reading; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    code = "import sys, analysis.figures, analysis.page, analysis.reading; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
