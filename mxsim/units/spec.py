@@ -256,9 +256,10 @@ def _check(path: UnitPath) -> None:
         need(path.product_limit is None, "product_limit is given", "leave it out: products round, and overflow, to the step's format")
     if path.c == "floored":
         need(path.floored_c is not None and path.reduce == "align", "floored_c is missing", "give its bits, with reduce = align")
-        kept = path.floored_c or FlooredC(sum_bits=0, c_bits=0, norm_bits=0)
-        given = f"floored_c has c_bits = {kept.c_bits} and sum_bits = {kept.sum_bits}"
-        need(kept.c_bits <= kept.sum_bits, given, "C's fraction bits are at most the sum's, which holds both")
+    if path.floored_c is not None:
+        c_bits, sum_bits = path.floored_c.c_bits, path.floored_c.sum_bits
+        given = f"floored_c has c_bits = {c_bits} and sum_bits = {sum_bits}"
+        need(c_bits <= sum_bits, given, "C's fraction bits are at most the sum's, which holds both")
     need(path.order != "even_odd" or path.c == "floored", "order is even_odd", "write c = floored: the two sums are floored together")
     if path.order == "even_odd":
         need((path.chunk or 1) % 2 == 0, f"chunk is {path.chunk}", "two halves need an even number")
