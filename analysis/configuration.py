@@ -55,7 +55,8 @@ class Hardware(BaseModel):
 
     @model_validator(mode="after")
     def _says_its_steps_once(self) -> Hardware:
-        beside = sorted({"phase", "batch", "context"} & self.model_fields_set)
+        usual = Hardware.model_fields
+        beside = [name for name in ("batch", "context", "phase") if getattr(self, name) != usual[name].default]
         if self.scenario and beside:
             raise ValueError(f"scenario says the steps itself: leave out {', '.join(beside)}")
         return self

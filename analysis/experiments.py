@@ -18,7 +18,6 @@ They stand in hardware.json of a result folder, or in *.json of its folder hardw
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.records import Problem
+from analysis.records import Problem, number
 
 SCHEMA = 1
 #: what may be varied -> its axis, and whether its values are numbers that double
@@ -96,19 +95,13 @@ def _checked(content: Any) -> Experiments:
         vary, value = one["vary"], one.get("value")
         if (vary in NAMED) != isinstance(value, str) or isinstance(value, bool) or value is None:
             raise ValueError(f"experiments[{index}]: {vary} = {value!r}: {'a name' if vary in NAMED else 'a number'} is expected")
-        numbers = {name: _number(one.get(name)) for name in ("perplexity", "kl_to_float", "tokens", "energy_pj")}
+        numbers = {name: number(one.get(name)) for name in ("perplexity", "kl_to_float", "tokens", "energy_pj")}
         rows.append({"vary": vary, "value": value, "base": str(one.get("base", "")), "format": str(one.get("format", "")), **numbers})
     columns = ["vary", "value", "base", "format", "perplexity", "kl_to_float", "tokens", "energy_pj"]
     return Experiments(
         model=str(model.get("name")),
         text=str(text.get("name")),
-        float_perplexity=_number(content.get("float_perplexity")),
+        float_perplexity=number(content.get("float_perplexity")),
         energy_source=str(content.get("energy_source") or ""),
         points=pd.DataFrame(rows, columns=columns),
     )
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return math.nan
-    return float(value)

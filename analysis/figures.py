@@ -52,11 +52,12 @@ def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
     written.append(folder / "summary.json")
     with whole(written[-1]) as part:
         part.write_text(json.dumps(to_json(analysis), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    _remove_earlier(folder, {path.name for path in written})
+    remove_earlier(folder, {path.name for path in written})
     return written
 
 
-def _remove_earlier(folder: Path, written: Collection[str]) -> None:
+def remove_earlier(folder: Path, written: Collection[str] = ()) -> None:
+    """Take the tables and figures of an earlier analysis away, but for these."""
     for path in folder.iterdir():
         if _OWN.fullmatch(path.name) and path.name not in written and path.is_file():
             path.unlink()

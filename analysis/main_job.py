@@ -178,7 +178,9 @@ def _foreign(folder: Path) -> str:
     from mxsim.errors import MxsimError
     from mxsim.manifest import MANIFEST, read_manifest
 
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+    if folder.is_symlink():
+        return "is a link"
+    if folder.exists() and not folder.is_dir():
         return "is no folder"
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if not names:

@@ -1,4 +1,4 @@
-"""What both subcommands do first and last: read a folder, apart by model and text, and say what could not be used."""
+"""A folder of records read apart by model and text, and what could not be used of it, told."""
 
 from __future__ import annotations
 

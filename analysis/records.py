@@ -16,7 +16,8 @@ from typing import Any
 
 from analysis.errors import AnalysisError, NothingToDrawError
 from analysis.names import METHOD_TITLES
-from analysis.shape import finite, misfit
+from analysis.shape import misfit
+from mxsim.json_files import finite
 
 SCHEMA = 1
 NEEDED = ("schema", "key", "status", "specification", "achieved", "quality")
@@ -215,7 +216,7 @@ def _read_sweep(path: Path) -> tuple[Mapping[str, Any] | None, list[Problem]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         return None, [Problem(kind="unreadable", path=path, reason=f"what was asked is not whole JSON: {error}")]
-    return (content, []) if isinstance(content, dict) else (None, [])
+    return (finite(content), []) if isinstance(content, dict) else (None, [])
 
 
 def _read(path: Path) -> Record | Problem:

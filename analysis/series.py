@@ -13,9 +13,9 @@ from analysis.scenarios import budget_place, budget_reading
 #: A series spans them, they change no result, or what they change is told elsewhere: the windows by the subject, the device by budgets of
 #: costs and by what energies are of.
 UNTOLD_SETTINGS = ("seed", "budget", "device", "device_sha256", "threads", "scenario", "report_windows")
-COMMON = ("formats", "policy", "budgets", "steps", "cache", "assumed", "figures")
-OWN = ("tied", "operands")  #: what a method's own way is to tie operands is told by its name already
 ORDER = ("formats", "policy", "tied", "operands", "budgets", "steps", "cache", "assumed", "figures")
+OWN = ("tied", "operands")  #: what a method's own way is to tie operands is told by its name already
+COMMON = tuple(name for name in ORDER if name not in OWN)
 
 
 def series_labels(records: Sequence[Record]) -> dict[str, str]:
@@ -79,4 +79,7 @@ def _settings(record: Record) -> dict[str, Any]:
 
 
 def _value(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | dict) else str(value)
+    """In words: of an object its names, each with the start of what it holds (tasks: the hash of the file)."""
+    if isinstance(value, dict):
+        return ", ".join(name if held is None else f"{name} {str(held)[:12]}" for name, held in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,12 +77,3 @@ def _types(shape: Any) -> set[type]:
 
 def _told(where: str, wanted: str, content: Any) -> str:
     return f"{where or 'record'}: {wanted} is expected, got {type(content).__name__}"
-
-
-def finite(content: Any) -> Any:
-    """The same with null for NaN and the infinities, which JSON does not have."""
-    if isinstance(content, dict):
-        return {name: finite(part) for name, part in content.items()}
-    if isinstance(content, list):
-        return [finite(part) for part in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -15,6 +15,7 @@ import dmx
 import mxsim
 from dmx.errors import DmxError
 from mxsim.files import renamed_when_whole
+from mxsim.json_files import finite
 
 SCHEMA = 1
 DONE, FAILED = "done", "failed"
@@ -65,12 +66,11 @@ def record_path(folder: Path, key: str) -> Path:
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> Path:
-    """Write a record whole or not at all: under a name of its own, then renamed. Raises: DmxError as check_finite."""
-    check_finite(record)
+    """Write a record whole or not at all: under a name of its own, then renamed. Numbers that are not finite become null."""
     path = record_path(folder, record["key"])
     path.parent.mkdir(parents=True, exist_ok=True)
     with renamed_when_whole(path) as part:
-        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(finite(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return path
 
 

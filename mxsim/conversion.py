@@ -164,6 +164,7 @@ def from_codes(
     axis: int = -1,
     tensor_scale: float | None = None,
     block_size: int | None = None,
+    tensor_divisor: float | None = None,
 ) -> MXTensor:
     """An MX tensor from bits one already has. The arrays are held, not copied.
 
@@ -171,6 +172,7 @@ def from_codes(
         codes: uint8, any shape of at least one dimension; element codes, right-aligned.
         scales: uint8, the same shape with `axis` ceil(K / block_size). Any code is taken: E8M0 255 means NaN.
         tensor_scale: nvfp4 only; None means 1.
+        tensor_divisor: nvfp4 of a producer that stores what divides the block scales, in place of tensor_scale.
     Raises: MxsimError where shapes, dtypes or codes do not fit the format.
     """
     spec = block_format(format, block_size)
@@ -191,13 +193,20 @@ def from_codes(
             f"codes holds {int(codes.max())}, but {spec.element.name} has codes 0 to {spec.element.codes - 1}: "
             f"unpack packed bytes with mxsim.unpack"
         )
-    scale = _checked_tensor_scale(spec, tensor_scale)
+    if tensor_divisor is not None and tensor_scale is not None:
+        raise MxsimError("tensor_scale and tensor_divisor are both given: pass the one that the producer stores")
+    scale, divisor = (_checked_tensor_scale(spec, given) for given in (tensor_scale, tensor_divisor))
+    whole = np.float32(1) if spec.tensor_scale else None
+    if divisor is not None:
+        with np.errstate(over="ignore"):
+            whole = np.float32(1) / np.float32(divisor)
     return MXTensor(
         codes=codes,
         scales=scales,
         format=spec,
         axis=axis,
-        tensor_scale=np.float32(scale) if scale is not None else np.float32(1) if spec.tensor_scale else None,
+        tensor_scale=whole if scale is None else np.float32(scale),
+        tensor_divisor=None if divisor is None else np.float32(divisor),
     )
 
 

@@ -114,12 +114,11 @@ def _npy(path: Path) -> StoredArray:
         raise MxsimError(f"{path} is an archive of arrays: save the array by itself with numpy.save")
     if not array.dtype.itemsize:
         raise MxsimError(f"{path} holds {array.dtype}, elements of no bytes")
+    offset = int(array.offset)  # which a view of no elements forgets
     if array.dtype == np.dtype("V2"):
         array = array.view(ml_dtypes.bfloat16)
     rows = bool(array.flags.c_contiguous and array.dtype.isnative)
-    return StoredArray(
-        name=path.stem, shape=array.shape, dtype=array.dtype, path=path, offset=int(array.offset), mapped=None if rows else array
-    )
+    return StoredArray(name=path.stem, shape=array.shape, dtype=array.dtype, path=path, offset=offset, mapped=None if rows else array)
 
 
 def _offsets(path: Path) -> dict[str, int]:

@@ -1,8 +1,9 @@
-"""JSON of files that others made: so much and no more of it, no key twice, no NaN or Infinity."""
+"""JSON of files that others made: so much and no more of it, no key twice, no NaN or Infinity; and content made fit for JSON."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -56,6 +57,15 @@ def parsed_json(text: bytes, where: str) -> Any:
         raise
     except (ValueError, RecursionError) as error:
         raise MxsimError(f"{where} is not JSON: {shortened(str(error), 200)}") from None
+
+
+def finite(content: Any) -> Any:
+    """The same with null for NaN and the infinities, which JSON does not have."""
+    if isinstance(content, dict):
+        return {name: finite(part) for name, part in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(part) for part in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def shortened(text: str, most: int = 120) -> str:

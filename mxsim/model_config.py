@@ -173,12 +173,10 @@ def _expert_fields(family: str, keys: _Keys, layers: int) -> dict[str, Any]:
 
 
 def _window_fields(family: str, keys: _Keys, layers: int) -> dict[str, Any]:
-    """Sliding windows: on the layers that layer_types names; without it on those that the architecture gives one, and Llama's has none."""
-    if keys.config.get("sliding_window") is None or (family in _QWEN and not keys.flag("use_sliding_window")):
+    """Sliding windows: on the layers that layer_types names, where the architecture heeds it, else on those that it gives one."""
+    if family == "llama" or keys.config.get("sliding_window") is None or (family in _QWEN and not keys.flag("use_sliding_window")):
         return {}
-    types = keys.list_of(str, "layer_types")
-    if types is None and family == "llama":
-        return {}
+    types = None if family == "qwen3_moe" else keys.list_of(str, "layer_types")
     window = keys.count("sliding_window")
     if types is not None:
         if len(types) != layers:

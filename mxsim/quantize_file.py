@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mxsim.arrays import FLOATS, checked_axis
+from mxsim.arrays import FLOATS, NAMES, checked_axis
 from mxsim.conversion import quantize_part, tensor_amax
 from mxsim.errors import MxsimError
 from mxsim.files import SafetensorsWriter, StoredArray, open_arrays, renamed_when_whole
 from mxsim.formats import BlockFormat, block_format
+from mxsim.policies import policy_of
 from mxsim.tensor import MXTensor
 from mxsim.version import VERSION
 
@@ -112,7 +113,9 @@ def quantize_file(
         copied = [a for a in arrays if a not in chosen]
         layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {a.name: (a.dtype, a.shape) for a in copied}
         for array in chosen:
-            made = layout_of(array, format, checked_axis(request.axis, len(array.shape)))
+            rule = policy_of(request.policy).conversion(format.name, NAMES[array.dtype]).two_level
+            divides = rule is not None and rule.divides
+            made = layout_of(array, format, checked_axis(request.axis, len(array.shape)), divides)
             for name in made.keys() & layout.keys():
                 raise MxsimError(
                     f"quantising tensor {array.name!r} writes {name!r}, but {source} holds a tensor of that name, which would be copied: "
@@ -154,8 +157,8 @@ def choose(arrays: Sequence[StoredArray], patterns: Sequence[str]) -> list[Store
     return chosen
 
 
-def layout_of(array: StoredArray, format: BlockFormat, axis: int) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-    """The tensors that stand for a quantised one."""
+def layout_of(array: StoredArray, format: BlockFormat, axis: int, divides: bool) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """The tensors that stand for a quantised one. Args: divides: whether the policy stores nvfp4's divisor, which is kept too."""
     scales = [-(-n // format.block_size) if d == axis else n for d, n in enumerate(array.shape)]
     layout: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
         f"{array.name}.codes": (np.dtype(np.uint8), array.shape),
@@ -163,6 +166,8 @@ def layout_of(array: StoredArray, format: BlockFormat, axis: int) -> dict[str, t
     }
     if format.tensor_scale:
         layout[f"{array.name}.tensor_scale"] = (np.dtype(np.float32), ())
+        if divides:
+            layout[f"{array.name}.tensor_divisor"] = (np.dtype(np.float32), ())
     return layout
 
 
@@ -202,6 +207,8 @@ def _quantize_array(
         writer.write(f"{array.name}.scales", q.scales, start // block if axis == 0 else start)
         if q.tensor_scale is not None:
             writer.write(f"{array.name}.tensor_scale", np.asarray(q.tensor_scale))
+        if q.tensor_divisor is not None:
+            writer.write(f"{array.name}.tensor_divisor", np.asarray(q.tensor_divisor))
         error.add(part, q)
         advance(part.size)
     return error

@@ -24,13 +24,15 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Draw fronts of perplexity, KL and task accuracy against bits, bytes, energy and latency, and write every table behind them."""
-    from analysis.figures import write_figures, write_tables
+    from analysis.figures import remove_earlier, write_figures, write_tables
     from analysis.reading import folder_names, read, say, tell
     from analysis.summary import sentences, to_json
 
     found = read(folder, model, text)
     analyses = [analysis for analysis, _ in found]
     contents = []
+    if len(found) > 1 and output.is_dir():
+        remove_earlier(output)
     for (analysis, experiments), name in zip(found, folder_names(analyses), strict=True):
         target = output if len(found) == 1 else output / name
         written = [path.name for path in write_tables(analysis, target)]

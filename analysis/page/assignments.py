@@ -6,7 +6,6 @@ page.js puts together the very content of assignment.json from it; a number that
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from analysis.names import COSTS, REFERENCES, element_bits, format_title, scaled
 from analysis.plots.format_map import cells_of, shares
 from analysis.plots.style import FORMAT_SHADES
 from analysis.summary import Analysis, nearest_budget
+from mxsim.json_files import finite
 
 
 def shade_bits(bits: float) -> int:
@@ -59,15 +59,7 @@ def store(analysis: Analysis) -> dict[str, Any]:
 def valid_json(content: Any, indent: int | None = None) -> str:
     """The content as JSON that every reader takes: numbers that are not finite become null."""
     separators = (",", ":") if indent is None else None
-    return json.dumps(_finite(content), allow_nan=False, indent=indent, separators=separators)
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+    return json.dumps(finite(content), allow_nan=False, indent=indent, separators=separators)
 
 
 def facts(frames: Frames, point: pd.Series) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dmx.cli import options
+from mxsim.cli.json_text import json_text
 
 EXAMPLES = (
     "Examples: dmx allocate --method first_order --budget bits=5.0 -o out | "
@@ -91,7 +91,7 @@ def command(
         **settings,
     )
     assignment.save(output)
-    print(json.dumps(assignment.to_json(), indent=1) if as_json else assignment_table(assignment))
+    print(json_text(assignment.to_json()) if as_json else assignment_table(assignment))
     print(f"written to {output / 'assignment.json'}", file=sys.stderr)
 
 

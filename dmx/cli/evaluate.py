@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dmx.cli import options
+from mxsim.cli.json_text import json_text
 from mxsim.cli.table import table
 
 EXAMPLES = (
@@ -55,7 +55,7 @@ def command(
         promote_every=promote_every,
         progress=True,
     )
-    print(json.dumps(found, indent=1) if as_json else report(found))
+    print(json_text(found) if as_json else report(found))
 
 
 def report(found: dict[str, Any]) -> str:

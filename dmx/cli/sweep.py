@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dmx.cli import options
+from mxsim.cli.json_text import json_text
 
 EXAMPLES = (
     "Examples: dmx sweep -o sweep | "
@@ -84,7 +84,7 @@ def command(
     )
     done = run_sweep(asked, output, workers=workers, engine_name=engine, address=address)
     if as_json:
-        print(json.dumps(done, indent=1))
+        print(json_text(done))
     else:
         told = (f"{done['runs']} runs", f"{done['done_before']} were there", f"{done['done']} done", f"{len(done['failed'])} failed")
         print(f"{', '.join(told)}, {done['seconds']:.0f} s")

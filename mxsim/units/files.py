@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from mxsim.conversion import from_codes
 from mxsim.errors import MxsimError
-from mxsim.files import SafetensorsWriter, check_output, open_arrays, renamed_when_whole
+from mxsim.files import SafetensorsWriter, StoredArray, check_output, open_arrays, renamed_when_whole
 from mxsim.json_files import shortened
 from mxsim.tensor import MXTensor
+
+TENSOR_SCALES = (".tensor_scale", ".tensor_divisor")  #: suffixes of what nvfp4 has for a whole tensor
 
 
 def read_operand(path: Path, name: str | None = None, option: str = "--tensor") -> MXTensor | npt.NDArray[Any]:
@@ -25,7 +27,7 @@ def read_operand(path: Path, name: str | None = None, option: str = "--tensor") 
     with open_arrays(path) as (arrays, metadata):
         stored = {array.name: array for array in arrays}
         quantised = [n.removesuffix(".codes") for n in stored if n.endswith(".codes") and n.removesuffix(".codes") + ".scales" in stored]
-        parts = {n + suffix for n in quantised for suffix in (".codes", ".scales", ".tensor_scale")}
+        parts = {n + suffix for n in quantised for suffix in (".codes", ".scales", *TENSOR_SCALES)}
         names = [*quantised, *(n for n in stored if n not in parts)]
         if name is None and len(names) != 1:
             raise MxsimError(f"{path} holds {len(names)} tensors ({', '.join(names[:8])}): say which with {option}")
@@ -38,17 +40,21 @@ def read_operand(path: Path, name: str | None = None, option: str = "--tensor") 
         if missing:
             raise MxsimError(f"{path} has no {', '.join(missing)} in its metadata: write it with mxsim quantize")
         axis, block_size = (_whole(metadata[key], key, path) for key in ("axis", "block_size"))
-        scale = None
-        if f"{chosen}.tensor_scale" in stored:
-            held = np.asarray(stored[f"{chosen}.tensor_scale"].read())
-            if held.size != 1:
-                raise MxsimError(f"{path}: {chosen}.tensor_scale has shape {held.shape}: one number is expected")
-            scale = float(held.reshape(()))
+        whole = {part[1:]: _number(stored[chosen + part], path) for part in TENSOR_SCALES if chosen + part in stored}
+        if "tensor_divisor" in whole:  # beside it stands its reciprocal, for readers that multiply
+            whole.pop("tensor_scale", None)
         codes, scales = (np.asarray(stored[f"{chosen}.{part}"].read()) for part in ("codes", "scales"))
         try:
-            return from_codes(codes, scales, metadata["format"], axis=axis, tensor_scale=scale, block_size=block_size)
+            return from_codes(codes, scales, metadata["format"], axis=axis, block_size=block_size, **whole)
         except MxsimError as error:
             raise MxsimError(f"{path}: tensor {chosen!r}: {error}") from error
+
+
+def _number(array: StoredArray, path: Path) -> float:
+    held = np.asarray(array.read())
+    if held.size != 1:
+        raise MxsimError(f"{path}: {array.name} has shape {held.shape}: one number is expected")
+    return float(held.reshape(()))
 
 
 def _whole(text: str, key: str, path: Path) -> int:

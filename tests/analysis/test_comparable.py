@@ -136,6 +136,12 @@ def test_settings_that_differ_are_told_in_words(small: Path) -> None:
     assert {"KL", "KL (tasks blimp)"} <= set(frames_of(read_results(small)).runs["series"])
 
 
+def test_task_files_of_other_content_are_other_tasks(small: Path) -> None:
+    changed(small, "", lambda record: record["specification"]["settings"].update(tasks={"blimp": "a" * 64}), wanted=("kl",))
+    changed(small, "9", lambda record: record["specification"]["settings"].update(tasks={"blimp": "b" * 64}), wanted=("kl",))
+    assert {f"KL (tasks blimp {12 * hash})" for hash in "ab"} <= set(frames_of(read_results(small)).runs["series"])
+
+
 @pytest.mark.parametrize(
     ("parts", "words"),
     [

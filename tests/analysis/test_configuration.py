@@ -60,7 +60,7 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
         ('output: "a\\0b"', "a place has a name"),
         ('model: ""', "model is ''"),
         ("hardware: {kv_format: nosuch}", "hardware.kv_format is 'nosuch': unknown format 'nosuch'"),
-        ("hardware: {scenario: ['decode:1:16'], phase: decode, batch: 2}", "scenario says the steps itself: leave out batch, phase"),
+        ("hardware: {scenario: ['decode:1:16'], phase: prefill, batch: 2}", "scenario says the steps itself: leave out batch, phase"),
         ("export: {bits: .inf}", "export.bits is inf: input should be a finite number"),
     ],
 )
@@ -97,3 +97,8 @@ def test_an_empty_flag_is_refused(flag: str, monkeypatch: pytest.MonkeyPatch, ca
         main()
     assert end.value.code == 2
     assert f"{flag.removeprefix('--')} is ''" in capsys.readouterr().err
+
+
+def test_a_configuration_is_read_back(tmp_path: Path) -> None:
+    asked = read_configuration(written(tmp_path, "hardware: {scenario: ['decode:1:16'], context: null}"))
+    assert read_configuration(written(tmp_path, asked.model_dump_json())) == asked

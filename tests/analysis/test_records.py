@@ -146,6 +146,9 @@ def test_experiments_are_read_or_refused(small: Path) -> None:
         (small / "hardware" / f"{index}.json").write_text(json.dumps(broken))
         _, problems = read_experiments(small)
         assert reason in problems[index].reason
+    huge = {**content, "experiments": [{**content["experiments"][0], "energy_pj": 10**400}]}
+    (small / "hardware" / "0.json").write_text(json.dumps(huge))
+    assert any(one.points["energy_pj"].isna().all() for one in read_experiments(small)[0])
 
 
 def test_reading_and_drawing_never_import_torch() -> None:

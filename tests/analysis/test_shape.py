@@ -12,8 +12,9 @@ pytest.importorskip("pandas")
 
 from analysis.frames import frames_of, offsets_of
 from analysis.records import number, read_results
-from analysis.shape import finite, misfit
+from analysis.shape import misfit
 from analysis.summary import analyse, to_json
+from mxsim.json_files import finite
 from tests.analysis.make_records import write_folder
 
 PARTS = [

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
+from analysis.cli import app
 from analysis.errors import AnalysisError
 from analysis.figures import write_figures, write_tables
 from analysis.page import write_page
@@ -95,3 +97,13 @@ def test_a_folder_in_the_file_s_place_is_told(references: Analysis, tmp_path: Pa
         write_tables(references, tmp_path)
     with pytest.raises(AnalysisError, match=r"runs\.csv.* is a folder.*give another place with -o"):
         write_page(references, [], tmp_path / "runs.csv")
+
+
+def test_a_folder_that_comes_to_hold_two_models_keeps_no_table_of_the_first(tmp_path: Path) -> None:
+    folder, output = write_folder(tmp_path / "sweep", methods=("kl",), budgets=(5.0,), blocks=2), tmp_path / "out"
+    assert CliRunner().invoke(app, ["pareto", str(folder), "-o", str(output), "--tables-only"]).exit_code == 0
+    assert (output / "points.csv").exists()
+    write_folder(folder, methods=("kl",), budgets=(5.0,), blocks=2, model="another")
+    assert CliRunner().invoke(app, ["pareto", str(folder), "-o", str(output), "--tables-only"]).exit_code == 0
+    assert all(path.is_dir() for path in output.iterdir())
+    assert len(list(output.glob("*/points.csv"))) == 2

@@ -37,7 +37,7 @@ def test_a_command_can_be_given_again(called: list[str], module: str | None, tol
 
 
 def test_a_result_that_is_no_number_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_done", lambda *given: {"quality": {"perplexity": float("inf")}, "trajectory": {"rows": [1.0]}})
+    monkeypatch.setattr(running, "_done", lambda *given: {"achieved": {}, "quality": {"perplexity": float("inf")}})
     record = record_of(RUN, tmp_path)
     assert record["status"] == FAILED
     assert record["error"]["message"].startswith("quality.perplexity is inf")

@@ -155,7 +155,7 @@ def test_a_config_is_read_as_transformers_reads_it(family: str, said: dict[str, 
     assert shape.kv_heads == theirs.num_key_value_heads
     assert shape.head_dim == getattr(theirs, "head_dim", 2048 // 32)
     assert shape.attention_bias == (family == "qwen2" or getattr(theirs, "attention_bias", False))
-    window = None if family == "llama" else theirs.sliding_window  # LlamaModel knows none, whatever a config says
+    window = None if family == "llama" else theirs.sliding_window  # see the next test
     types = getattr(theirs, "layer_types", None) or ["sliding_attention"] * 30
     assert shape.windowed_layers == tuple(i for i in range(30) if window is not None and types[i] == "sliding_attention")
     assert shape.sliding_window == ((window or 0) if shape.windowed_layers else 0)
@@ -164,10 +164,11 @@ def test_a_config_is_read_as_transformers_reads_it(family: str, said: dict[str, 
 def test_layer_types_name_the_windowed_layers() -> None:
     types = ["full_attention", "sliding_attention"] * 2 + ["full_attention"]
     said = {"sliding_window": 64, "layer_types": types}
-    for family in ("llama", "mistral"):
-        assert shape_from_config({**LLAMA, **said, "model_type": family}).windowed_layers == (1, 3)
+    assert shape_from_config({**LLAMA, **said}).windowed_layers == ()  # Llama's mask knows none, whatever a config says
+    assert shape_from_config({**LLAMA, **said, "model_type": "mistral"}).windowed_layers == (1, 3)
     assert shape_from_config({**LLAMA, **said, "model_type": "qwen3"}).windowed_layers == ()
     assert shape_from_config({**LLAMA, **said, "model_type": "qwen3", "use_sliding_window": True}).windowed_layers == (1, 3)
+    assert shape_from_config({**LLAMA, **SPARSE, **said, "use_sliding_window": True}).windowed_layers == tuple(range(5))  # all or none
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,13 @@ def test_a_bfloat16_npy_is_counted_in_ulps(tmp_path: Path) -> None:
     assert (tensor.differing, tensor.max_ulps) == (1, 4)
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0)])
+def test_a_bfloat16_npy_may_be_empty(shape: tuple[int, int], tmp_path: Path) -> None:
+    x = np.ones(shape, ml_dtypes.bfloat16)
+    (tensor,) = compare_files(saved(tmp_path / "a.npy", x), saved(tmp_path / "b.npy", x))
+    assert (tensor.equal, tensor.elements) == (True, 0)
+
+
 def test_every_tensor_is_told_as_it_is_done(tmp_path: Path) -> None:
     save_file({"a": np.ones(4, np.float32), "b": np.ones((2, 3), np.float32)}, tmp_path / "x.safetensors")
     told: list[int] = []

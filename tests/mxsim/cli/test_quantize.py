@@ -20,6 +20,7 @@ from mxsim import quantize_file as engine
 from mxsim.cli import quantize
 from mxsim.plan import ROUNDINGS
 from mxsim.quantize_file import QuantizationError, Request, quantize_file
+from mxsim.units.files import read_operand
 
 FORMATS = tuple(mxsim.FORMATS)
 app = typer.Typer()
@@ -87,6 +88,18 @@ def test_safetensors_in_with_metadata_out(tmp_path: Path) -> None:
     with safe_open(tmp_path / "q.safetensors", framework="np") as file:
         metadata = file.metadata()
     assert (metadata["format"], metadata["axis"], metadata["policy"], metadata["block_size"]) == ("nvfp4", "-1", "modelopt", "16")
+
+
+def test_a_stored_divisor_is_kept_so_that_the_file_holds_the_values_that_were_counted(tmp_path: Path) -> None:
+    x = weights((64, 256))
+    save_file({"w": x}, tmp_path / "m.safetensors")
+    quantize_file(tmp_path / "m.safetensors", tmp_path / "q.safetensors", Request(format="nvfp4", policy="compressed-tensors"))
+    want, got = mxsim.quantize(x, "nvfp4", policy="compressed-tensors"), read_operand(tmp_path / "q.safetensors")
+    assert isinstance(got, mxsim.MXTensor)
+    assert (got.tensor_divisor, got.tensor_scale) == (want.tensor_divisor, want.tensor_scale)
+    np.testing.assert_array_equal(got.dequantize(), want.dequantize())
+    with pytest.raises(mxsim.MxsimError, match="tensor_scale and tensor_divisor are both given"):
+        mxsim.from_codes(want.codes, want.scales, "nvfp4", tensor_scale=1.0, tensor_divisor=1.0)
 
 
 def test_what_was_lost(tmp_path: Path) -> None:
