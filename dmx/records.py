@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -72,18 +71,6 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> Path:
     with renamed_when_whole(path) as part:
         part.write_text(json.dumps(finite(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return path
-
-
-def check_finite(content: Any, where: str = "") -> None:
-    """Raises: DmxError naming the first number that is not finite: JSON has none, and no quality is one."""
-    if isinstance(content, float) and not math.isfinite(content):
-        raise DmxError(f"{where} is {content}, which is no result: take formats or a budget that leave the model more bits")
-    if isinstance(content, Mapping):
-        for name, part in content.items():
-            check_finite(part, f"{where}.{name}".removeprefix("."))
-    elif isinstance(content, list | tuple):
-        for index, part in enumerate(content):
-            check_finite(part, f"{where}[{index}]")
 
 
 def read_record(path: Path) -> dict[str, Any]:

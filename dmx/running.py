@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shlex
 import sys
@@ -19,7 +20,7 @@ from dmx.budget import Budget, Scenario, achieved
 from dmx.errors import DmxError
 from dmx.evaluation import evaluate
 from dmx.models import LoadedModel, load_model
-from dmx.records import DONE, FAILED, SCHEMA, Run, check_finite
+from dmx.records import DONE, FAILED, SCHEMA, Run
 from dmx.search_config import PRESETS
 from dmx.search_state import TRAJECTORY_FILE
 from dmx.searching import search
@@ -42,6 +43,18 @@ def record_of(run: Run, folder: Path, *, progress: bool = False) -> dict[str, An
     except Exception as error:  # a sweep goes on whatever one run meets; the record keeps the error
         return failed_record(run, error)
     return {**_head(run), "status": DONE, "error": None, **body}
+
+
+def check_finite(content: Any, where: str = "") -> None:
+    """Raises: DmxError naming the first number that is not finite: JSON has none, and no quality is one."""
+    if isinstance(content, float) and not math.isfinite(content):
+        raise DmxError(f"{where} is {content}, which is no result: take formats or a budget that leave the model more bits")
+    if isinstance(content, Mapping):
+        for name, part in content.items():
+            check_finite(part, f"{where}.{name}".removeprefix("."))
+    elif isinstance(content, list | tuple):
+        for index, part in enumerate(content):
+            check_finite(part, f"{where}[{index}]")
 
 
 def failed_record(run: Run, error: Exception) -> dict[str, Any]:

@@ -195,17 +195,17 @@ def from_codes(
         )
     if tensor_divisor is not None and tensor_scale is not None:
         raise MxsimError("tensor_scale and tensor_divisor are both given: pass the one that the producer stores")
-    scale, divisor = (_checked_tensor_scale(spec, given) for given in (tensor_scale, tensor_divisor))
-    whole = np.float32(1) if spec.tensor_scale else None
+    scale, divisor = _checked_tensor_scale(spec, tensor_scale), _checked_tensor_scale(spec, tensor_divisor, "tensor_divisor")
+    multiplier = np.float32(1 if scale is None else scale)
     if divisor is not None:
         with np.errstate(over="ignore"):
-            whole = np.float32(1) / np.float32(divisor)
+            multiplier = np.float32(1) / np.float32(divisor)
     return MXTensor(
         codes=codes,
         scales=scales,
         format=spec,
         axis=axis,
-        tensor_scale=whole if scale is None else np.float32(scale),
+        tensor_scale=multiplier if spec.tensor_scale else None,
         tensor_divisor=None if divisor is None else np.float32(divisor),
     )
 
@@ -358,22 +358,22 @@ def _overlaps_otherwise(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> bool:
     return x.dtype != out.dtype or x.strides != out.strides or x.__array_interface__["data"] != out.__array_interface__["data"]
 
 
-def _checked_tensor_scale(format: BlockFormat, tensor_scale: float | None) -> float | None:
-    """The scale as given: float32 as soon as it is known whether it divides."""
-    if tensor_scale is None:
+def _checked_tensor_scale(format: BlockFormat, given: float | None, name: str = "tensor_scale") -> float | None:
+    """The scale, or the divisor, as given: float32 as soon as it is known whether it divides. Args: name: the argument's."""
+    if given is None:
         return None
     if not format.tensor_scale:
-        raise MxsimError(f"{format.name} has no tensor scale: leave tensor_scale out, or use nvfp4")
-    if isinstance(tensor_scale, bool) or not isinstance(tensor_scale, (int, float, np.integer, np.floating)):
-        raise MxsimError(f"tensor_scale is {tensor_scale!r}: pass a number")
+        raise MxsimError(f"{format.name} has no tensor scale: leave {name} out, or use nvfp4")
+    if isinstance(given, bool) or not isinstance(given, (int, float, np.integer, np.floating)):
+        raise MxsimError(f"{name} is {given!r}: pass a number")
     with np.errstate(over="ignore"):
         try:
-            scale = np.float32(tensor_scale)
+            number = np.float32(given)
         except OverflowError:
-            scale = np.float32(np.inf)
-    if not (np.isfinite(scale) and scale > 0):
-        raise MxsimError(f"tensor_scale is {tensor_scale!r}: pass a number that is finite and above 0 in float32")
-    return float(tensor_scale)
+            number = np.float32(np.inf)
+    if not (np.isfinite(number) and number > 0):
+        raise MxsimError(f"{name} is {given!r}: pass a number that is finite and above 0 in float32")
+    return float(given)
 
 
 def _check_divisor(tensor_scale: float, policy: Policy, format: str, dtype: str) -> None:

@@ -12,8 +12,9 @@ import pytest
 pytest.importorskip("transformers")
 
 from dmx import running
+from dmx.errors import DmxError
 from dmx.records import FAILED, Run, write_record
-from dmx.running import command_line, record_of
+from dmx.running import check_finite, command_line, record_of
 
 RUN = Run(specification={"method": "kl", "budget": None, "formats": ["mxfp4_e2m1"], "seed": 0}, places={})
 
@@ -42,3 +43,9 @@ def test_a_result_that_is_no_number_is_a_failed_run(tmp_path: Path, monkeypatch:
     assert record["status"] == FAILED
     assert record["error"]["message"].startswith("quality.perplexity is inf")
     write_record(tmp_path, record)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_is_named_by_its_place(number: float) -> None:
+    with pytest.raises(DmxError, match=r"quality\.tasks\[1\] is (nan|inf)"):
+        check_finite({"quality": {"tasks": [0.5, number]}})

@@ -100,6 +100,8 @@ def test_a_stored_divisor_is_kept_so_that_the_file_holds_the_values_that_were_co
     np.testing.assert_array_equal(got.dequantize(), want.dequantize())
     with pytest.raises(mxsim.MxsimError, match="tensor_scale and tensor_divisor are both given"):
         mxsim.from_codes(want.codes, want.scales, "nvfp4", tensor_scale=1.0, tensor_divisor=1.0)
+    with pytest.raises(mxsim.MxsimError, match=r"tensor_divisor is -1\.0: pass a number that is finite and above 0"):
+        mxsim.from_codes(want.codes, want.scales, "nvfp4", tensor_divisor=-1.0)
 
 
 def test_what_was_lost(tmp_path: Path) -> None:
