@@ -16,6 +16,8 @@ from dmx.sweep import UNSEEDED
 
 #: Options of a command that its records' specifications know better, for the part of it that each of them is.
 OF_A_RECORD = ("--methods", "--budgets", "--seeds", "--tokens", "-o", "--output")
+#: Options that say how fast it was to be done, not what.
+OF_SPEED = ("--workers", "--engine", "--address")
 KINDS = ("bits", "bytes", "energy", "latency")
 
 Asked = tuple[str, int, str]  #: words that are common, tokens, budget
@@ -58,7 +60,8 @@ def by_kind(budget: str) -> tuple[int, float]:
 
 def common_words(command: str) -> list[str]:
     """A command without the options that its records know: dmx sweep, its model, and its other options in the order of their names."""
-    words = iter(shlex.split(command))
+    written = shlex.split(command)
+    words = iter(written[2:] if written[:2] == ["python", "-m"] else written)
     flags = flags_of_a_sweep()
     plain: list[str] = []
     options: list[list[str]] = []
@@ -70,7 +73,7 @@ def common_words(command: str) -> list[str]:
         else:
             name, equals, given = word.partition("=")
             options.append([name, given if equals else next(words, "")])
-    return plain + [word for option in sorted(options) if option[0] not in OF_A_RECORD for word in option]
+    return plain + [word for option in sorted(options) if option[0] not in (*OF_A_RECORD, *OF_SPEED) for word in option]
 
 
 def flags_of_a_sweep() -> set[str]:

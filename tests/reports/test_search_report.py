@@ -71,6 +71,12 @@ def test_flags_take_no_value_and_places_come_first() -> None:
     ]
 
 
+def test_how_a_sweep_was_called_and_how_fast_makes_no_other_command() -> None:
+    called = ["dmx sweep m --window 8", "python -m dmx sweep m --window 8", "dmx sweep m --workers 2 --engine ray --window 8"]
+    parts = [record("dmx", "bits=5", seed, command=command) for seed, command in enumerate(called)]
+    assert commands(parts, "f") == ["dmx sweep m --window 8 --tokens 64 --methods dmx --budgets bits=5 --seeds 0,1,2 -o f"]
+
+
 @pytest.mark.parametrize(
     ("command", "kept"),
     [
