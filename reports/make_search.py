@@ -34,8 +34,8 @@ text, number of tokens (but where the commands tell another), choices (weight an
 upper bound that none exceeds. Median over seeds, the range in brackets where there are several: a seed draws a baseline's windows from
 the text, and dMX's batches from windows that are evenly spread over it. `dmx` minimises KL to the float model and, of what next-token loss
 says beyond it, the share that is more than chance on the search text; `dmx_kl` (`--preset kl`) KL alone. `first_order` is AutoScheme's
-form, `fisher` ModelOpt's, `kl` the paper's baseline. The published method without its learned rotations (`--preset paper`) stands in the
-table of single changes. Budgets in bits count scales out, as a plain mean over linears; planes by bits have scales in.
+form, `fisher` ModelOpt's, `kl` the paper's baseline. `dmx_paper` is the published method without its learned rotations (`--preset paper`);
+more of it is in the table of single changes. Budgets in bits count scales out, as a plain mean over linears; planes by bits have scales in.
 """
 GLANCE = """## At a glance
 
