@@ -54,7 +54,7 @@ class CostTable:
         return math.fsum((*wide, *self._fixed(metric, phase)))
 
     def total(self, choice: Mapping[str, FormatPair], metric: str, phase: Phase) -> float:
-        """The cost when each group takes its chosen pair; equals the sum of mxsim.cost exactly."""
+        """The cost when each group takes its chosen pair: mxsim.cost's sum, to the last bit where decisions are whole groups."""
         columns = {pair: i for i, pair in enumerate(self.pairs)}
         rows = self.rows(metric, phase)
         picked = []

@@ -44,7 +44,7 @@ class CostReport:
     def sum(self, metric: str) -> float | None:
         """The sum of a metric over all layers, None where one of them lacks it.
 
-        Groups are summed first, as in a cost table, so that both give the same last bit.
+        Groups are summed first, as in a cost table, so that both give the same last bit where its decisions are whole groups.
         """
         groups: dict[str, list[float]] = {}
         for layer in self.layers:
@@ -63,7 +63,9 @@ class CostReport:
     def totals(self) -> dict[str, Any]:
         workload, shape = self.workload, self.workload.shape
         weight_bytes = self.sum("weight_bytes") or 0.0
-        latency_s = self.sum("latency_s")
+        energy_pj, latency_s = self.sum("energy_pj"), self.sum("latency_s")
+        if energy_pj is not None:
+            energy_pj += self._overhead_energy_pj() or 0.0
         if latency_s is not None:
             latency_s += self.step_overhead_s
         linears = [layer for layer in self.layers if layer.matmul.kind == "linear"]
@@ -72,7 +74,7 @@ class CostReport:
         kv = [STORAGE_FORMATS[name].row_bits(shape.head_dim) for name in (self.kv_pair.weight, self.kv_pair.activation)]
         bound: dict[str, float] = {}
         for layer in self.layers:
-            if layer.price.roofline is not None and layer.matmul.macs:
+            if layer.price.roofline is not None:
                 bound[layer.price.roofline.bound] = bound.get(layer.price.roofline.bound, 0) + layer.price.roofline.latency_s
         return {
             "parameters": workload.parameters,
@@ -82,7 +84,7 @@ class CostReport:
             "bits_per_weight": 8 * weight_bytes / workload.parameters,
             "bits_per_linear_weight": linear_bits / linear_weights,
             "dram_bytes": whole(self.sum("dram_bytes") or 0.0),
-            "energy_pj": self.sum("energy_pj"),
+            "energy_pj": energy_pj,
             "energy_by_term_pj": self.energy_by_term_pj(),
             "latency_s": latency_s,
             "step_overhead_s": self.step_overhead_s,
@@ -101,12 +103,21 @@ class CostReport:
         return weight_bytes + tokens * shape.kv_heads * (kv[0] + kv[1]) / 8 <= capacity.value
 
     def energy_by_term_pj(self) -> dict[str, float | None]:
-        """Each energy term's sum, None where it is not known for every layer."""
+        """Each energy term's sum, None where it is not known for every layer; static power's has the step's overhead in it."""
         sums: dict[str, float | None] = {}
         for term in ("mac", "sram", "dram", "quantise", "static"):
             values = [getattr(layer.price.energy, f"{term}_pj") for layer in self.layers]
             sums[term] = None if None in values else math.fsum(values)
+        overhead = self._overhead_energy_pj()
+        sums["static"] = None if sums["static"] is None or overhead is None else sums["static"] + overhead
         return sums
+
+    def _overhead_energy_pj(self) -> float | None:
+        """What static power takes while the software around the matmuls runs."""
+        static_w = self.device.power.static_w
+        if not self.step_overhead_s:
+            return 0.0
+        return None if static_w is None else 1e12 * static_w.value * self.step_overhead_s
 
     def to_json(self) -> dict[str, Any]:
         """{"layers", "totals", "provenance"}, plain types."""
@@ -158,8 +169,8 @@ def cost(
         `context` tokens.  context: 1024, or the model's longest where that is less, when None.  kv_format: "F" or "K:V".
         assume: assumptions of the device that are accepted, by name.  only: patterns, as in a shell; a linear that none of them
         matches stays bf16.  step_overhead_s: seconds that the software around the matmuls takes for each step.
-        merge: q, k and v run as one launch and quantise their input once where their formats agree, so do gate and up, as in
-        serving runtimes. Without it each linear runs alone, and costs are linear in every choice, tied or not.
+        merge: q, k and v run as one launch that quantises and reads their input once where their formats agree, so do gate and up, as
+        in serving runtimes. Without it each linear runs alone, and costs are linear in every choice, tied or not.
     Returns: a CostReport. Energy or latency is None where the device lacks a figure; `missing` names it.
     Raises: MxsimError for anything that does not fit together; the message names the remedy.
     """

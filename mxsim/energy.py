@@ -40,6 +40,7 @@ def matmul_energy(matmul: Matmul, traffic: Traffic, path: ComputePath, device: D
             return None
         return amount * figure.value
 
+    is_buffer_unknown = matmul.macs > 0 and device.buffer.energy_pj_per_bit is None
     quantised = matmul.quantised_rows * matmul.k / matmul.merged if traffic.quantise_bytes else 0
     static_w = device.power.static_w
     memory = device.memory
@@ -50,7 +51,7 @@ def matmul_energy(matmul: Matmul, traffic: Traffic, path: ComputePath, device: D
     joules = term(latency_s, static_w, "power.static_w")
     return Energy(
         mac_pj=term(matmul.macs, path.mac_energy_pj, f"compute.{path.name}.mac_energy_pj"),
-        sram_pj=term(traffic.sram_bits, device.buffer.energy_pj_per_bit, "buffer.energy_pj_per_bit"),
+        sram_pj=term(None if is_buffer_unknown else traffic.sram_bits, device.buffer.energy_pj_per_bit, "buffer.energy_pj_per_bit"),
         dram_pj=dram_pj,
         quantise_pj=term(quantised, device.quantiser.energy_pj_per_element, "quantiser.energy_pj_per_element"),
         static_pj=None if joules is None else joules * 1e12,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +45,9 @@ def resolve_shape(model: str | Path | Mapping[str, Any] | ModelShape) -> ModelSh
         raise MxsimError(f"model is {model!r}: pass a name such as 'Llama-3.1-8B', a folder or file with config.json, or a ModelShape")
     path = Path(model)
     if path.is_dir() or path.is_file():
-        return _read_config(path / "config.json" if path.is_dir() else path, name=path.resolve().name)
+        folder = path if path.is_dir() else path.parent
+        is_config = path.is_dir() or path.name == "config.json"
+        return _read_config(folder / "config.json" if is_config else path, name=(folder if is_config else path).resolve().name)
     name = str(model)
     if not _is_name(name):
         raise MxsimError(f"model {name!r}: there is no such file or folder, and it is not NAME or ORGANISATION/NAME")
@@ -79,16 +82,16 @@ def _read_config(path: Path, *, name: str) -> ModelShape:
 
 def _hub_config(name: str) -> ModelShape:
     """config.json of a hub model: from the local cache, there the revision that refs/main names, else over the network."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    cache = _hub_cache()
     folder = cache / f"models--{name.replace('/', '--')}"
     cached = sorted(folder.glob("snapshots/*/config.json"))
     if cached:
         main = folder / "snapshots" / _main_revision(folder) / "config.json"
         return _read_config(main if main in cached else cached[0], name=name)
     refused = f"model {name!r} is no shape that is shipped, and its config.json is not in the hub cache {str(cache)!r}"
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-        raise MxsimError(f"{refused}; HF_HUB_OFFLINE forbids fetching it")
+    offline = "HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"
+    if os.environ.get(offline, "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise MxsimError(f"{refused}; {offline} forbids fetching it")
     from http.client import HTTPException
     from urllib.request import urlopen
 
@@ -101,6 +104,14 @@ def _hub_config(name: str) -> ModelShape:
     if not isinstance(content, Mapping):
         raise MxsimError(f"{refused}; what {endpoint} sends is {type(content).__name__}, no JSON object: pass a folder with config.json")
     return shape_from_config(content, name=name)
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps what it has fetched, by the same variables as there."""
+    variables = os.environ
+    home = variables.get("HF_HOME") or os.path.join(variables.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = variables.get("HF_HUB_CACHE") or variables.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
+    return Path(os.path.expandvars(os.path.expanduser(cache)))
 
 
 def _main_revision(folder: Path) -> str:
@@ -145,7 +156,7 @@ def shape_from_config(config: Mapping[str, Any], *, name: str | None = None) -> 
         "head_dim": hidden // heads if head_dim is None else keys.count("head_dim"),
         "vocab": keys.count("vocab_size"),
         "tied_embeddings": keys.flag("tie_word_embeddings"),
-        "max_context": keys.count("max_position_embeddings"),
+        "max_context": _max_context(keys),
         "attention_bias": bias,
         "output_bias": bias and family != "qwen2",
         "mlp_bias": family == "gpt_oss" or (family == "llama" and keys.flag("mlp_bias")),
@@ -156,6 +167,17 @@ def shape_from_config(config: Mapping[str, Any], *, name: str | None = None) -> 
     if family in _MOE:
         fields |= _expert_fields(family, keys, layers)
     return ModelShape(**fields, **_window_fields(family, keys, layers))
+
+
+def _max_context(keys: _Keys) -> int:
+    """max_position_embeddings, or what YaRN stretches the original context to where that is more."""
+    longest = keys.count("max_position_embeddings")
+    rope = keys.config.get("rope_scaling") or keys.config.get("rope_parameters")
+    if isinstance(rope, Mapping) and rope.get("rope_type", rope.get("type")) == "yarn":
+        factor, original = rope.get("factor"), rope.get("original_max_position_embeddings")
+        if isinstance(factor, (int, float)) and isinstance(original, int) and 1 <= factor < sys.maxsize:
+            return max(longest, int(factor * original))
+    return longest
 
 
 def _expert_fields(family: str, keys: _Keys, layers: int) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from mxsim.traffic import Traffic
 from mxsim.workload import Matmul
 
 Bound = Literal["compute", "memory", "overhead"]
+#: Expected rows of an expert are no whole number: less than this of a row is no row, and fills no tile more.
+_LEAST_ROW = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,4 +86,4 @@ def _share(figure: Figure | None) -> float:
 
 
 def _up(size: float, tile: Figure | None) -> float:
-    return size if tile is None else math.ceil(size / tile.value) * tile.value
+    return size if tile is None else math.ceil((size - _LEAST_ROW) / tile.value) * tile.value

@@ -68,7 +68,7 @@ def linear_traffic(matmul: Matmul, weight: StorageFormat, activation: StorageFor
     return Traffic(
         stored_weight_bytes=matmul.stored_instances * one_weight + matmul.biases * _WIDE_BYTES if matmul.parameters else 0,
         weight_bytes=matmul.instances * one_weight + matmul.biases / matmul.stored_instances * matmul.instances * _WIDE_BYTES,
-        activation_bytes=matmul.instances * one_activation,
+        activation_bytes=matmul.instances * one_activation / matmul.merged,
         output_bytes=outputs * _WIDE_BYTES,
         quantise_bytes=quantised + (matmul.quantised_rows * matmul.k * _WIDE_BYTES / matmul.merged if needs_pass else 0),
         refetch_bytes=matmul.instances * again,

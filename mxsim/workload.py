@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 from mxsim.errors import MxsimError
@@ -28,8 +29,9 @@ class Phase:
         if self.kind not in PHASES:
             raise MxsimError(f"phase {self.kind!r} is neither prefill nor decode")
         for name, value in (("batch", self.batch), ("context", self.context)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise MxsimError(f"{name} {value!r} must be a whole number of at least 1")
+            object.__setattr__(self, name, int(value))  # numpy's, too
 
     @property
     def tokens(self) -> int:
@@ -86,7 +88,7 @@ class Matmul:
     instances: float = 1
     stored_instances: int = 1  #: matrices stored: an MoE layer's experts
     quantised_rows: float = 0  #: rows of the input that a quantise pass goes over, once each
-    merged: int = 1  #: linears of one input that share a launch and a quantise pass; this one bears its part of both
+    merged: int = 1  #: linears of one input that share a launch, a quantise pass and one reading of the input; this one bears its part
     wide_elements: float = 0  #: elements read and written in the wide type beside the operands
     kv_read_vectors: float = 0  #: cached K and V vectors read, of k elements each
     kv_write_vectors: float = 0
@@ -179,7 +181,7 @@ def model_linears(shape: ModelShape) -> tuple[LinearShape, ...]:
 def build_workload(shape: ModelShape, phase: Phase, *, merge: bool = False) -> Workload:
     """The operations of one forward step, in the order they run. Prefill takes logits of each prompt's last token only.
 
-    Args: merge: q, k and v run as one launch and quantise their input once, so do gate and up, as in serving runtimes.
+    Args: merge: q, k and v run as one launch that quantises and reads their input once, so do gate and up, as in serving runtimes.
     Raises: MxsimError for a context that the model was not made for.
     """
     if phase.context > shape.max_context:

@@ -51,9 +51,7 @@ def command(
     ] = 0.0,
     merge: Annotated[
         bool,
-        typer.Option(
-            "--merge", help="q, k, v share a launch and a quantise pass where formats agree, so do gate, up: as servers run them."
-        ),
+        typer.Option("--merge", help="q, k, v run as one launch on one input where formats agree, so do gate, up: as servers run them."),
     ] = False,
     every_layer: Annotated[bool, typer.Option("--every-layer", help="Do not fold layers that cost the same.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: every layer, every term, provenance.")] = False,

@@ -19,7 +19,7 @@ from mxsim.devices.spec import Buffer, Figure
 from mxsim.energy import matmul_energy
 from mxsim.errors import MxsimError, UnknownNameError
 from mxsim.pricing import LayerCost
-from mxsim.roofline import roofline
+from mxsim.roofline import padded_macs, roofline
 from mxsim.shapes import SHAPES
 from mxsim.storage_formats import STORAGE_FORMATS, FormatPair, StorageFormat
 from mxsim.traffic import Traffic, fetches, linear_traffic
@@ -217,7 +217,7 @@ def test_latency_can_invert_where_bytes_cannot() -> None:
     assert nvfp4.roofline.bound == "overhead"
 
 
-def test_merged_linears_share_one_launch_and_one_quantise_pass() -> None:
+def test_merged_linears_share_one_launch_one_quantise_pass_and_one_input() -> None:
     """Bytes stored stay; three launches become one for q, k and v, two become one for gate and up."""
     alone, merged = (cost("Llama-3.1-8B", "b200", "nvfp4", batch=128, merge=merge) for merge in (False, True))
     assert merged.sum("weight_bytes") == alone.sum("weight_bytes")
@@ -230,6 +230,8 @@ def test_merged_linears_share_one_launch_and_one_quantise_pass() -> None:
         assert math.fsum(price.energy.quantise_pj or 0 for price in prices) == pytest.approx(128 * 4096 * 0.5, rel=1e-12)
         launches = math.fsum(price.roofline.launch_s for price in prices if price.roofline)
         assert launches == pytest.approx(figures["compute.nvfp4.launch_s"], rel=1e-12)
+        inputs = math.fsum(price.traffic.activation_bytes for price in prices)
+        assert inputs == pytest.approx(128 * 4096 * 4.5 / 8 + 4, rel=1e-12)
     for name in ("model.layers.5.self_attn.o_proj", "model.layers.5.mlp.down_proj", "lm_head"):
         assert together[name].price == apart[name].price
 
@@ -271,6 +273,26 @@ def test_a_step_overhead_adds_once() -> None:
     bare, slow = (cost("Llama-3.1-8B", "b200", "bf16", batch=4, step_overhead_s=s).totals for s in (0.0, 1e-3))
     assert slow["latency_s"] == pytest.approx(bare["latency_s"] + 1e-3)
     assert slow["tokens_per_s"] == pytest.approx(4 / slow["latency_s"])
+
+
+def test_static_power_is_drawn_during_a_steps_overhead_too() -> None:
+    bare, slow = (cost("Llama-3.1-8B", "b200", "bf16", step_overhead_s=s).totals for s in (0.0, 1e-2))
+    assert slow["energy_pj"] == pytest.approx(bare["energy_pj"] + 420 * 1e-2 * 1e12, rel=1e-12)
+    assert slow["energy_by_term_pj"]["static"] == pytest.approx(420 * slow["latency_s"] * 1e12, rel=1e-6)
+    assert math.fsum(slow["energy_by_term_pj"].values()) == pytest.approx(slow["energy_pj"], rel=1e-12)
+    assert cost("Llama-3.1-8B", "h200", "bf16", step_overhead_s=1e-2).totals["energy_by_term_pj"]["static"] is None
+
+
+def test_every_layers_time_is_under_what_bounds_it() -> None:
+    totals = cost("gpt-oss-20b", "b200", "mxfp4_e2m1", phase="prefill", batch=3, context=700, step_overhead_s=1e-3).totals
+    assert math.fsum(totals["latency_by_bound_s"].values()) == pytest.approx(totals["latency_s"] - 1e-3, rel=1e-12)
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(128, 16), (129, 32), (256, 32), (257, 48)])
+def test_a_mean_of_rows_just_above_whole_tiles_fills_no_tile_more(batch: int, rows: int) -> None:
+    """4 of 32 experts a token: a batch of 128 tokens wakes 32 less a millionth, of 16 rows and less than a millionth."""
+    layer = by_name(cost("gpt-oss-20b", "rtx_5090", "mxfp4_e2m1", batch=batch))["model.layers.0.mlp.experts.down_proj"]
+    assert padded_macs(layer.matmul, load_device("rtx_5090")) / layer.matmul.instances == pytest.approx(rows * 2880 * 2944, rel=1e-12)
 
 
 def test_moe_counts_expected_experts_in_traffic_and_all_in_storage() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import mxsim.devices
+from mxsim.costing import cost
 from mxsim.devices import device_names, load_device
 from mxsim.devices.reader import parse_device
 from mxsim.devices.spec import KINDS
@@ -72,6 +73,14 @@ def test_every_number_stands_beside_its_source_and_kind(name: str) -> None:
         assert table["kind"] in KINDS, where
         assert table["source"].strip(), where
     assert content["name"] == name
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_no_device_rests_at_more_than_its_board_may_draw(name: str) -> None:
+    device = load_device(name)
+    power = load_device(name, assume=[assumption.name for assumption in device.assumptions]).power
+    if power.board_w is not None and power.static_w is not None:
+        assert power.static_w.value < power.board_w.value
 
 
 @pytest.mark.parametrize("name", device_names())
@@ -141,6 +150,7 @@ def test_a_users_own_file_is_read(tmp_path: Path) -> None:
     )
     device = load_device(path)
     assert dict(device.figures())["compute.bf16.mac_energy_pj"].source == "my bench"
+    assert "buffer.energy_pj_per_bit" in cost("stories260K", device, "bf16").missing
     path.write_text("name = ")
     with pytest.raises(MxsimError, match="is not TOML"):
         load_device(str(path))

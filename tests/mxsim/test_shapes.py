@@ -64,7 +64,8 @@ def test_a_config_gives_the_shipped_shape() -> None:
 def test_a_folder_a_file_and_a_name_in_any_case_are_found(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
     assert resolve_shape(tmp_path).vocab == 512
-    assert resolve_shape(tmp_path / "config.json") == resolve_shape(str(tmp_path / "config.json"))
+    assert resolve_shape(tmp_path / "config.json") == resolve_shape(str(tmp_path / "config.json")) == resolve_shape(tmp_path)
+    assert resolve_shape(tmp_path / "config.json").name == tmp_path.name
     assert resolve_shape("meta-llama/llama-3.1-8b") is SHAPES["Llama-3.1-8B"]
 
 
@@ -77,6 +78,43 @@ def test_a_hub_name_is_read_from_the_local_cache(tmp_path: Path, monkeypatch: py
     assert resolve_shape("someone/tiny").layers == 5
     with pytest.raises(MxsimError, match="not in the hub cache"):
         resolve_shape("someone/else")
+
+
+@pytest.mark.parametrize(
+    ("variables", "hub"),
+    [
+        ({}, "home/.cache/huggingface/hub"),
+        ({"XDG_CACHE_HOME": "{}/xdg"}, "xdg/huggingface/hub"),
+        ({"HF_HOME": "~/own", "XDG_CACHE_HOME": "{}/xdg"}, "home/own/hub"),
+        ({"HF_HOME": "$HOME/own"}, "home/own/hub"),
+        ({"HUGGINGFACE_HUB_CACHE": "{}/old", "HF_HOME": "~/own"}, "old"),
+        ({"HF_HUB_CACHE": "~/new", "HUGGINGFACE_HUB_CACHE": "{}/old"}, "home/new"),
+    ],
+)
+def test_the_cache_is_where_huggingface_hub_keeps_it(
+    variables: dict[str, str], hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HOME", "XDG_CACHE_HOME", "HUGGINGFACE_HUB_CACHE", "HF_HUB_CACHE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(tmp_path))
+    snapshot = tmp_path / hub / "models--someone--tiny" / "snapshots" / "0"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(json.dumps(LLAMA))
+    assert resolve_shape("someone/tiny").layers == 5
+    with pytest.raises(MxsimError, match="TRANSFORMERS_OFFLINE forbids"):
+        resolve_shape("someone/else")
+
+
+def test_yarn_stretches_the_longest_context() -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    config = {**LLAMA, "max_position_embeddings": 40960}
+    assert resolve_shape({**config, "rope_scaling": yarn}).max_context == 131072
+    assert resolve_shape({**config, "rope_parameters": yarn}).max_context == 131072
+    assert resolve_shape({**config, "rope_scaling": {**yarn, "rope_type": "llama3"}}).max_context == 40960
+    assert resolve_shape({**config, "max_position_embeddings": 131072, "rope_scaling": yarn}).max_context == 131072
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +55,11 @@ def test_windowed_layers_look_back_no_further_than_their_window() -> None:
     prefill = {o.name: o.matmul for o in build_workload(SHAPES["gpt-oss-20b"], Phase(kind="prefill", context=300)).operations}
     pairs = sum(min(i, 128) for i in range(1, 301))
     assert prefill["model.layers.0.self_attn.attention"].macs == 2 * pairs * 64 * 64
+
+
+def test_numpys_whole_numbers_are_whole_numbers() -> None:
+    assert Phase(batch=np.int64(4), context=np.uint16(8)) == Phase(batch=4, context=8)  # type: ignore[arg-type]
+    assert type(Phase(batch=np.int64(4)).batch) is int  # type: ignore[arg-type]
 
 
 @given(st.integers(1, 256), st.data(), st.integers(1, 10_000))
