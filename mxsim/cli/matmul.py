@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ def command(
     ] = None,
     tensor_a: Annotated[str | None, typer.Option(help="The tensor's name, where A's file holds several.")] = None,
     tensor_b: Annotated[str | None, typer.Option(help="The same for B.")] = None,
+    tensor_c: Annotated[str | None, typer.Option(help="The same for C.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Multiply two files as a unit does, bit for bit, and say how far the result is from the exact one."""
@@ -45,24 +47,25 @@ def command(
 
     check_product(output)
     described = load_unit(unit)
-    if promote_every is not None:
-        described = described.promoted(promote_every)
     left, right = read_operand(a, tensor_a, "--tensor-a"), read_operand(b, tensor_b, "--tensor-b")
     if transpose_b:
         right = right.T
-    addend = read_operand(c) if c is not None else None
+    formats = operand_format(left, "a", in_format).name, operand_format(right, "b", in_format).name
+    path = described.path_for(*formats, out)
+    if promote_every is not None:
+        path = path.promoted(promote_every)
+        described = replace(described, paths=(path,))
+    addend = read_operand(c, tensor_c, "--tensor-c") if c is not None else None
     if isinstance(addend, MXTensor):
         addend = addend.dequantize()
     product = matmul(left, right, unit=described, c=addend, out=out, in_format=in_format)
     exact = exact_product(left, right, c=addend, out=out, in_format=in_format)
     errors = None if exact is None else error_statistics(product, exact)
     write_output(output, product, {"unit": described.name, "out": out})
-    formats = [operand_format(x, "operand", in_format).name for x in (left, right)]
-    level = described.path_for(formats[0], formats[1], out).level
     summary = {
         "output": str(output),
         "unit": described.name,
-        "level": level,
+        "level": path.level,
         "shape": list(product.shape),
         "K": left.shape[1],
         "out": out,
@@ -71,7 +74,7 @@ def command(
     if as_json:
         print(json_text(summary | {"errors": None if errors is None else errors.as_json()}, indent=2))
     else:
-        print(f"{described.name} ({level}): {' x '.join(formats)} -> {out}, {product.shape}, K = {left.shape[1]}")
+        print(f"{described.name} ({path.level}): {' x '.join(formats)} -> {out}, {product.shape}, K = {left.shape[1]}")
         print(f"\n{report(errors)}\n\nwritten to {output}")
 
 

@@ -99,6 +99,8 @@ def _scales(x: Operand) -> npt.NDArray[np.uint8]:
 def _layout(path: UnitPath, K: int) -> tuple[npt.NDArray[np.int64], parameters.Chunks]:
     """(which k stands at each place, -1 for none; how chunks add up)."""
     length = path.chunk or K
+    if path.reduce in ("align", "exact") and path.order == "ascending":
+        length = min(length, -(-K // path.presum) * path.presum)  # a chunk that is longer holds nothing more
     if path.reduce == "fma" and path.c == "in_sum":
         length = path.promote_every or K  # one chain, however it is cut
     within = path.within or length
@@ -127,6 +129,7 @@ def _layout(path: UnitPath, K: int) -> tuple[npt.NDArray[np.int64], parameters.C
         positive_zero=path.zero == "positive",
         c_denormals=_DENORMALS[path.c_denormals],
         c_emin=min(path.step_rounding.emin, rounding(f"rne_{path.out}").emin),
+        c_normal=rounding(f"rne_{path.out}").emin,
     )
     return order, chunks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,14 @@ def exact_product(
     out: str = "fp32",
     in_format: str | None = None,
 ) -> npt.NDArray[Any] | None:
-    """What mx_exact gives; None for operands that it does not take (AMD's fnuz types)."""
+    """What mx_exact gives, whatever the blocks' size; None for operands that it does not take (AMD's fnuz types)."""
     exact = UNITS["mx_exact"]
     fa, fb = operand_format(a, "a", in_format), operand_format(b, "b", in_format)
-    known = any((x, y, z) == (fa.name, fb.name, out) for x, y, z, _ in exact.pairs())
-    return matmul(a, b, exact, c, out, in_format) if known else None
+    path = next((path for x, y, z, path in exact.pairs() if (x, y, z) == (fa.name, fb.name, out)), None)
+    if path is None:
+        return None
+    block = a.block_size if isinstance(a, MXTensor) else path.block
+    return matmul(a, b, replace(exact, paths=(replace(path, block=block),)), c, out, in_format)
 
 
 def _unit(unit: str | Path | MatmulUnit) -> MatmulUnit:

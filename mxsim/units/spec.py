@@ -111,6 +111,10 @@ class UnitPath:
         """Whether the path is for operand formats a and b and this output."""
         return out == self.out and a in self.formats and b in self.formats and (a == b or self.pairs == "any")
 
+    def promoted(self, every: int) -> UnitPath:
+        """See MatmulUnit.promoted. Raises: MxsimError where the path's sums do not end at multiples of `every`."""
+        return replace(self, promote_every=every, level=Level.ASSUMED, vectors=())
+
     @property
     def operand_formats(self) -> tuple[OperandFormat, ...]:
         return tuple(OPERANDS[name] for name in self.formats)
@@ -191,11 +195,21 @@ class MatmulUnit:
     def promoted(self, every: int) -> MatmulUnit:
         """The unit inside a GEMM that adds its result to a separate FP32 accumulator every so many elements of K and starts it from zero.
 
-        CUTLASS on Hopper without fast accumulation: promoted(128) of nvidia_hopper_wgmma.
+        CUTLASS on Hopper without fast accumulation: promoted(128) of nvidia_hopper_wgmma. Paths that do not end there are left out.
+        Raises: MxsimError where none is left; it says why of the first.
         """
+        found: list[UnitPath] = []
+        refused: list[MxsimError] = []
+        for path in self.paths:
+            try:
+                found.append(path.promoted(every))
+            except MxsimError as error:
+                refused.append(error)
+        if not found:
+            raise refused[0]
         return replace(
             self,
-            paths=tuple(replace(path, promote_every=every, level=Level.ASSUMED, vectors=()) for path in self.paths),
+            paths=tuple(found),
             notes=f"{self.notes} Promoted to a separate FP32 accumulator every {every} of K.".strip(),
         )
 
@@ -231,9 +245,10 @@ def _check(path: UnitPath) -> None:
     if path.reduce == "align":
         need(path.F is not None and 1 <= path.F <= 48, f"F is {path.F}", "fraction bits kept below the largest exponent, 1 to 48")
         need(path.chunk is not None, "chunk is missing", "say how many products are aligned together")
-        fraction = 2 * max(f.mbits for f in operands) + (0 if path.presum > 1 else 3 * (path.scaled and operands[0].scale == "ue4m3"))
+        ue4m3 = operands[0].scale == "ue4m3"
+        fraction = 2 * max(f.mbits for f in operands) + (0 if path.presum > 1 else 3 * ue4m3)
         floored = 0 if path.floored_c is None else path.floored_c.sum_bits
-        bits = max(path.F or 0, fraction, floored) + 3 + (path.chunk or 1).bit_length()
+        bits = max(path.F or 0, fraction, floored) + _integer_bits(path) + 1 + (path.chunk or 1).bit_length()
         need(
             bits <= SUM_BITS,
             f"F = {path.F}{f', floored_c.sum_bits = {floored}' if floored else ''} with chunks of {path.chunk} needs a sum of {bits} bits",
@@ -249,6 +264,8 @@ def _check(path: UnitPath) -> None:
         need(path.chunk is not None, "chunk is missing", "say how many products one instruction chains")
         need(path.chains in (1, 2), f"chains is {path.chains}", "write 1 or 2")
         need(path.chains == 1 or path.c == "late", "two chains start from zero", "write c = late")
+        need(path.within is None, f"within is {path.within}", "leave it out: a chain has no chunks to cut")
+        need(path.order == "ascending", f"order is {path.order!r}", "leave it out: a chain goes through K as it comes")
     else:
         need(path.chains == 1, f"chains is {path.chains}", "leave it out, or write reduce = fma")
     if path.reduce in ("pairwise", "fma"):
@@ -257,6 +274,7 @@ def _check(path: UnitPath) -> None:
     if path.c == "floored":
         need(path.floored_c is not None and path.reduce == "align", "floored_c is missing", "give its bits, with reduce = align")
     if path.floored_c is not None:
+        need(path.c == "floored", f"floored_c is given and c is {path.c!r}", "leave it out, or write c = floored")
         c_bits, sum_bits = path.floored_c.c_bits, path.floored_c.sum_bits
         given = f"floored_c has c_bits = {c_bits} and sum_bits = {sum_bits}"
         need(c_bits <= sum_bits, given, "C's fraction bits are at most the sum's, which holds both")
@@ -269,7 +287,10 @@ def _check(path: UnitPath) -> None:
     if path.scaling == "group":
         need(path.reduce == "align" and path.c == "in_sum", "scaling is group", "write reduce = align and c = in_sum")
         need((path.block or 0) % path.presum == 0, f"presum {path.presum} does not divide block {path.block}", "a group has one scale")
-        need((path.chunk or 0) % path.presum == 0, f"presum {path.presum} does not divide chunk {path.chunk}", "chunks are whole groups")
+        for field in ("chunk", "within"):
+            value = getattr(path, field) or 0
+            need(value % path.presum == 0, f"presum {path.presum} does not divide {field} {value}", "chunks are whole groups")
+        need(path.exponents == "own", f"exponents is {path.exponents!r}", "leave it out: the scales' exponents place groups")
         widths = sorted(f.fixed_point_bits for f in operands)
         need(2 * widths[-1] + path.presum.bit_length() <= 31, "products are too wide to be added exactly", "use FP4 or FP6 operands")
     else:
@@ -278,9 +299,17 @@ def _check(path: UnitPath) -> None:
         need(path.chunk is not None and path.chunk <= path.within, f"within is {path.within}", "give a chunk that fits into it")
         need(path.order == "ascending", f"within is {path.within}", "leave it out, or write order = ascending")
     for field in ("instruction", "promote_every"):
-        unit = (path.instruction_length or path.chunk) if field == "promote_every" else path.chunk
+        unit = path.within or ((path.instruction_length or path.chunk) if field == "promote_every" else path.chunk)
         value = getattr(path, field)
         remedy = "leave it out: the path adds all of K at once" if unit is None else f"give a multiple of {unit}"
         need(value is None or (unit is not None and value % unit == 0), f"{field} is {value}", remedy)
-        need(value is None or path.within is None or value % path.within == 0, f"{field} is {value}", f"give a multiple of {path.within}")
     need(path.instruction is None or path.c == "late", "instruction is given", "leave it out, or write c = late")
+
+
+def _integer_bits(path: UnitPath) -> int:
+    """How far above 2^E a product of exponent E, or a group's scaled product, may reach: it is at most 2^(E + integer bits)."""
+    scales = 2 * (path.operand_formats[0].scale == "ue4m3")
+    if path.scaling != "group":
+        return 2 + scales
+    lowest = {f: f.emin - f.mbits if f.ebits else -path.int8_fraction for f in path.operand_formats}
+    return scales + 2 * max(f.fixed_point_bits + unit for f, unit in lowest.items())

@@ -72,25 +72,26 @@ def unit_from(content: Mapping[str, Any], default_name: str = "unit") -> MatmulU
         raise MxsimError("path is no list of tables: begin each with [[path]]")
     if not tables and base is None:
         raise MxsimError("it has no path: write at least one [[path]], or base = the name of a preset")
-    paths = [path for table in tables for path in _paths(table, base)]
+    every = content.get("promote_every")
+    if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
+        raise MxsimError(f"promote_every is {every!r}: write a whole number of elements of K, at least 1")
+    paths = [path for table in tables for path in _paths(table, base, every)]
+    behind = base if base is None or every is None else base.promoted(every)
     name = content.get("name", default_name)
-    unit = MatmulUnit(
+    return MatmulUnit(
         name=name,
         title=content.get("title", f"{base.title}, changed" if base else name),
-        paths=(*paths, *(base.paths if base else ())),
+        paths=(*paths, *(behind.paths if behind else ())),
         source=content.get("source", f"derived from {base.name}" if base else "a user's file"),
         notes=content.get("notes", ""),
     )
-    if "promote_every" in content:
-        every = content["promote_every"]
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise MxsimError(f"promote_every is {every!r}: write a whole number of elements of K, at least 1")
-        unit = unit.promoted(every)
-    return unit
 
 
-def _paths(table: Mapping[str, Any], base: MatmulUnit | None) -> list[UnitPath]:
-    """One path, or as many as `like` names of the base (a name may stand for several formats and outputs)."""
+def _paths(table: Mapping[str, Any], base: MatmulUnit | None, promote_every: int | None) -> list[UnitPath]:
+    """One path, or as many as `like` names of the base (a name may stand for several formats and outputs).
+
+    Args: promote_every: the file's, where the table has none of its own.
+    """
     named = f"path {table.get('name', table.get('like', '?'))!r}"
     _known(table, _PATH_KEYS, named)
     given = {key: _value(key, value, named) for key, value in table.items() if key != "like"}
@@ -100,6 +101,10 @@ def _paths(table: Mapping[str, Any], base: MatmulUnit | None) -> list[UnitPath]:
     if level == Level.DOCUMENTED and not given.get("source"):
         raise MxsimError(f"{named}: level is documented and source is missing: say where")
     given["level"] = Level(level)
+    if promote_every is not None:
+        given.setdefault("promote_every", promote_every)
+    if given.get("c", "floored") != "floored":
+        given.setdefault("floored_c", None)  # of a path that it is like; TOML has no word for nothing
     if "like" not in table:
         for key in ("name", "formats"):
             if key not in given:

@@ -19,6 +19,7 @@ from mxsim.kernels.units.rounding import bit_length, bits64, rounded
 Significands = npt.NDArray[np.int32]
 Exponents = npt.NDArray[np.int16]
 C_FRACTION = 23  #: C's significand is an integer of 24 bits
+MARGIN = 4  #: a product of exponent E is at most 2^(E + MARGIN): of UE4M3 scales, and of -2 by -2 in INT8, not below 2^(E + 2)
 
 
 @njit
@@ -161,7 +162,7 @@ def with_floored_c(total: int, E: int, c: float, c_emin: int, fixed: Fixed, to: 
     q = both - fixed.sum_bits
     quantum = max(bit_length(np.uint64(abs(total))) - 1 + q, to.emin) - fixed.norm_bits
     if quantum > q:
-        total >>= quantum - q
+        total >>= min(quantum - q, 63)
         q = quantum
     return rounded(total < 0, np.uint64(abs(total)), q, to)
 
@@ -183,7 +184,7 @@ def aligned(
 ) -> Any:
     """One chunk: C (+0 where it is added late) and `length` products from place `first`, rounded."""
     E = largest_exponent(ea, eb, i, j, first, length)
-    if NUMBERS < E or fixed.limit - 1 <= E or not math.isfinite(c):
+    if NUMBERS < E or fixed.limit - MARGIN <= E or not math.isfinite(c):
         found, value = special(sa, ea, sb, eb, i, j, first, length, c, fixed)
         if found:
             return value

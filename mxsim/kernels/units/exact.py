@@ -15,6 +15,7 @@ from numba import njit
 
 from mxsim.kernels.units.aligned import (
     C_FRACTION,
+    MARGIN,
     Exponents,
     Significands,
     decomposed,
@@ -118,7 +119,7 @@ def exact(
     """C (+0 where it is added late) and `length` products from place `first`, one rounding."""
     significand, e = decomposed(c, c_emin) if math.isfinite(c) else (0, 0)
     most = largest_exponent(ea, eb, i, j, first, length)
-    if most > NUMBERS or fixed.limit - 1 <= most or not math.isfinite(c):
+    if most > NUMBERS or fixed.limit - MARGIN <= most or not math.isfinite(c):
         found, value = special(sa, ea, sb, eb, i, j, first, length, c, fixed)
         if found:
             return value

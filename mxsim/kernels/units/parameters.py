@@ -49,7 +49,8 @@ class Chunks(NamedTuple):
     interval: int  #: chunks to a promotion; 0: none
     positive_zero: bool  #: every zero is +0
     c_denormals: int
-    c_emin: int  #: exponent of a subnormal C
+    c_emin: int  #: exponent of a subnormal C in a sum
+    c_normal: int  #: exponent of the smallest normal C that the caller can give
 
 
 class Fixed(NamedTuple):

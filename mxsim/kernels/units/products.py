@@ -29,7 +29,7 @@ Exponents = npt.NDArray[np.int16]
 @njit
 def given_c(c: float, chunks: Chunks) -> Any:
     """The caller's C as the unit reads it."""
-    if chunks.c_denormals != KEEP and abs(c) < power(chunks.c_emin):
+    if chunks.c_denormals != KEEP and abs(c) < power(chunks.c_normal):
         return math.copysign(0.0, c) if chunks.c_denormals == FLUSH_SIGNED else 0.0
     return c
 
@@ -106,7 +106,7 @@ def fixed_products(
                     else:
                         chunk = aligned(sa, ea, sb, eb, i, j, at, length, chunk, chunks.c_emin, fixed, step)
                     total, running, chunk = finish(n, total, running, chunk, chunks, late, promote)
-                out[i, j] = narrowed(total, final)
+                out[i, j] = unsigned_zero(narrowed(total, final), chunks)
 
 
 @njit(parallel=True, cache=True, nogil=True)
@@ -140,4 +140,4 @@ def stepwise_products(
                     else:
                         chunk = pairwise(a, b, i, j, at, chunks.length, step, tree)
                     total, running, chunk = finish(n, total, running, chunk, chunks, late, promote)
-                out[i, j] = narrowed(total, final)
+                out[i, j] = unsigned_zero(narrowed(total, final), chunks)

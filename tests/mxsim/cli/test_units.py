@@ -162,8 +162,29 @@ def test_a_unit_of_ones_own_and_promotion(tmp_path: Path) -> None:
     mine = np.load(tmp_path / "d.npy")
     np.testing.assert_array_equal(mine, mxsim.matmul(q, q.T, unit=tmp_path / "mine.toml"))
     assert (mine != mxsim.matmul(q, q.T)).any()
+    run(*call, "--unit", "pulp_mxdotp", "--promote-every", 128)  # which its FP6 path, of chunks of 11, has no part in
+    np.testing.assert_array_equal(np.load(tmp_path / "d.npy"), mxsim.matmul(q, q.T, unit=mxsim.UNITS["pulp_mxdotp"].promoted(128)))
     run(*call, "--promote-every", 128)
     np.testing.assert_array_equal(np.load(tmp_path / "d.npy"), mxsim.matmul(q, q.T, unit=mxsim.UNITS["nvidia_blackwell"].promoted(128)))
+
+
+def test_blocks_of_another_size_and_one_c_of_several(tmp_path: Path) -> None:
+    (tmp_path / "b16.toml").write_text(
+        '[[path]]\nname = "blocks of 16"\nformats = ["mxfp8_e4m3"]\nscaling = "exact"\nblock = 16\nchunk = 16\nF = 25\n'
+    )
+    x = normal((4, 64), 3)
+    np.save(tmp_path / "x.npy", x)
+    run("quantize", tmp_path / "x.npy", "-f", "mxfp8_e4m3", "--block-size", 16, "-o", tmp_path / "q.safetensors")
+    addends = {"c": normal((4, 4), 4), "d": normal((4, 4), 5)}
+    save_file(addends, tmp_path / "c.safetensors")
+    call: tuple[Any, ...] = ("matmul", tmp_path / "q.safetensors", tmp_path / "q.safetensors", "--transpose-b", "-o", tmp_path / "d.npy")
+    call = (*call, "-u", tmp_path / "b16.toml", "--c", tmp_path / "c.safetensors")
+    with pytest.raises(mxsim.MxsimError, match="say which with --tensor-c"):
+        run(*call)
+    assert "against the exact sum" in run(*call, "--tensor-c", "d")
+    q = mxsim.quantize(x, "mxfp8_e4m3", block_size=16)
+    want = mxsim.matmul(q, q.T, unit=tmp_path / "b16.toml", c=addends["d"])
+    np.testing.assert_array_equal(np.load(tmp_path / "d.npy"), want)
 
 
 def test_the_unit_of_the_documentation_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +208,7 @@ def test_refused_and_nothing_written(halves: tuple[Path, Path], tmp_path: Path) 
         ((*halves, "-u", "pulp_mxdotp", "-o", target), "no path for fp16 x fp16 -> fp32: it takes mxfp8_e4m3"),
         ((*halves, "--transpose-b", "-u", "nvidia_volta", "-o", target), "or b.T"),
         ((*halves, "-u", "nvidia_volta", "-o", tmp_path / "d.txt"), "must end in .npy or .safetensors"),
-        ((*halves, "-u", "nvidia_volta", "--out", "fp8", "-o", target), "write fp32 or fp16"),
+        ((*halves, "-u", "nvidia_volta", "--out", "fp8", "-o", target), "no path for .* -> fp8: it takes fp16 x fp16 -> fp32 or fp16"),
         ((*halves, "-u", "nvidia_volta", "--promote-every", 3, "-o", target), "give a multiple of 4"),
     ):
         with pytest.raises(mxsim.MxsimError, match=message):

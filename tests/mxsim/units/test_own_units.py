@@ -1,0 +1,149 @@
+"""Units that no preset is: values at the edges of what UnitPath allows, by hand; and what no kernel computes is refused."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import mxsim
+from mxsim.units.spec import MatmulUnit, UnitPath
+from mxsim.units.toml import unit_from
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def of(path: UnitPath) -> MatmulUnit:
+    return MatmulUnit(name="own", title="own", paths=(path,), source="a test")
+
+
+def told(text: str) -> MatmulUnit:
+    return unit_from(tomllib.loads(text))
+
+
+def tensor(format: str, codes: list[int], scale: int, K: int) -> mxsim.MXTensor:
+    """(1, K): a block's first codes; its scale; zeros else."""
+    block = 16 if format == "nvfp4" else 32
+    elements = np.zeros((1, K), np.uint8)
+    elements[0, : len(codes)] = codes
+    return mxsim.from_codes(elements, np.full((1, K // block), scale, np.uint8), format)
+
+
+def like(base: str, path: str, **changes: str) -> MatmulUnit:
+    lines = "\n".join(f"{key} = {value}" for key, value in changes.items())
+    return told(f'base = "{base}"\n[[path]]\nlike = "{path}"\n{lines}')
+
+
+@pytest.mark.parametrize(
+    ("unit", "path", "changes", "message"),
+    [
+        ("amd_cdna1", "fp32 FMA chain", {"within": "32"}, "within is 32: leave it out: a chain"),
+        ("intel_amx", "TDPBF16PS", {"order": '"mod4_pairs"'}, "order is 'mod4_pairs': leave it out: a chain"),
+        ("nvidia_blackwell", "mxf4", {"exponents": '"fp16"'}, "exponents is 'fp16': leave it out"),
+        ("nvidia_blackwell", "mxf4", {"formats": '["mxfp6_e3m2"]', "F": "45"}, "needs a sum of 63 bits"),
+        ("nvidia_blackwell", "mxf4", {"within": "72"}, "presum 16 does not divide within 72"),
+        (
+            "nvidia_blackwell",
+            "mxf8f6f4",
+            {"floored_c": "{ sum_bits = 32, c_bits = 24, norm_bits = 31 }"},
+            "floored_c is given and c is 'in_sum'",
+        ),
+    ],
+)
+def test_what_no_kernel_computes_is_refused(unit: str, path: str, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(mxsim.MxsimError, match=message):
+        like(unit, path, **changes)
+
+
+def test_the_widest_groups_fit_their_sum() -> None:
+    """E3M2's largest product is 28 x 28; 64 of them under F = 44 fill the accumulator, and nothing overflows."""
+    a = tensor("mxfp6_e3m2", [0x1F] * 64, 127, 64)
+    assert mxsim.matmul(a, a.T, unit=like("nvidia_blackwell", "mxf4", formats='["mxfp6_e3m2"]', F="44")) == 64 * 28 * 28
+
+
+def test_c_given_as_another_step_leaves_the_floored_one(rng: np.random.Generator) -> None:
+    changed = like("amd_cdna3", "MFMA", formats='["fp16"]', c='"in_sum"')
+    written = UnitPath(name="whole", formats=("fp16",), chunk=changed.paths[0].chunk, F=24, step="rne_fp32", nan=changed.paths[0].nan)
+    a, b = (rng.standard_normal((16, 64)).astype(np.float16) for _ in range(2))
+    c = rng.standard_normal((16, 16)).astype(np.float32)
+    found = mxsim.matmul(a, b.T, unit=changed, c=c)
+    np.testing.assert_array_equal(found, mxsim.matmul(a, b.T, unit=of(written), c=c))
+    assert (found != mxsim.matmul(a, b.T, unit="amd_cdna3", c=c)).any()
+
+
+def test_a_paths_own_promotion_stands_before_the_files() -> None:
+    unit = told('base = "nvidia_blackwell"\npromote_every = 128\n[[path]]\nlike = "mxf8f6f4"\npromote_every = 64')
+    assert [path.promote_every for path in unit.paths] == [64, *[128] * len(mxsim.UNITS["nvidia_blackwell"].paths)]
+
+
+def test_promotion_leaves_out_the_paths_that_do_not_end_there() -> None:
+    kept = {path.formats for path in mxsim.UNITS["nvidia_blackwell"].promoted(32).paths}
+    assert ("fp16",) in kept
+    assert not any("nvfp4" in formats for formats in kept)
+    with pytest.raises(mxsim.MxsimError, match="the path adds all of K at once"):
+        mxsim.UNITS["mx_exact"].promoted(128)
+
+
+def test_where_chunks_restart_promotion_goes_by_that(rng: np.random.Generator) -> None:
+    """PULP's chunks of 11 start anew every 32: 128 elements of K end where a chunk does."""
+    promoted = mxsim.UNITS["pulp_mxdotp"].promoted(128)
+    a = mxsim.quantize(rng.standard_normal((4, 256)).astype(np.float32), "mxfp6_e2m3")
+    halves = [mxsim.from_codes(a.codes[:, k : k + 128], a.scales[:, k // 32 : k // 32 + 4], "mxfp6_e2m3", axis=1) for k in (0, 128)]
+    first, second = (mxsim.matmul(half, half.T, unit="pulp_mxdotp") for half in halves)
+    np.testing.assert_array_equal(mxsim.matmul(a, a.T, unit=promoted), first + second)
+
+
+@pytest.mark.parametrize("c", [1e-22, 1e-24, 1e-25, 1e-40])
+def test_a_small_c_of_a_narrow_floored_step_is_rounded_away(c: float) -> None:
+    unit, zeros = like("amd_cdna3", "MFMA", formats='["fp16"]', step='"rne_fp16"'), np.zeros((1, 8), np.float16)
+    assert mxsim.matmul(zeros, zeros.T, unit=unit, c=np.array([[c]], np.float32)) == 0
+
+
+@pytest.mark.parametrize("how", [{"chunk": 16, "F": 25}, {"reduce": "exact"}])
+@pytest.mark.parametrize(
+    ("format", "code", "scale", "limit"),
+    [("nvfp4", 7, 0x3F, 6), ("mxint8", 0x80, 127, 2), ("mxfp8_e4m3", 0x3F, 127, 1)],  # products 11.25 squared, 4, 1.875 squared
+)
+def test_products_at_the_limit_are_infinite(format: str, code: int, scale: int, limit: int, how: dict[str, Any]) -> None:
+    a = tensor(format, [code], scale, 32)
+    for bound, expected in ((limit, np.inf), (limit + 1, np.float32(a.dequantize()[0, 0]) ** 2)):
+        path = UnitPath(name="p", formats=(format,), scaling="exact", block=16 if format == "nvfp4" else 32, product_limit=bound, **how)
+        assert mxsim.matmul(a, a.T, unit=of(path)) == expected
+
+
+def test_a_positive_zero_is_positive_in_a_narrower_output_too() -> None:
+    unit = like("nvidia_blackwell", "mxf8f6f4", out='"fp16"', nan="0x7fff")
+    a, b = tensor("mxfp8_e4m3", [0x38], 127, 32), tensor("mxfp8_e4m3", [0xB8], 101, 32)  # 1 x -2^-26
+    assert mxsim.matmul(a, b.T, unit=unit, out="fp16").view(np.uint16) == 0
+
+
+def test_subnormals_of_the_callers_c_are_those_of_its_own_type() -> None:
+    unit, zeros = like("amd_cdna2", "MFMA", out='"fp16"', nan="0x7e00"), np.zeros((1, 8), np.float16)
+    for power, kept in ((-14, 2.0**-14), (-15, 0.0), (-20, 0.0)):
+        assert mxsim.matmul(zeros, zeros.T, unit=unit, out="fp16", c=np.array([[2.0**power]], np.float16)) == kept
+
+
+@pytest.mark.parametrize("path", [{"F": 30, "step": "rz_fp32"}, {"reduce": "exact", "step": "rne_fp16"}])
+def test_a_chunk_longer_than_k_is_all_of_k(path: dict[str, Any], rng: np.random.Generator) -> None:
+    a, b = (rng.standard_normal((3, 70)).astype(np.float16) for _ in range(2))
+    exact, long = (UnitPath(name="p", formats=("fp16",), chunk=chunk, **path) for chunk in (70, 65536))
+    np.testing.assert_array_equal(mxsim.matmul(a, b.T, unit=of(exact)), mxsim.matmul(a, b.T, unit=of(long)))
+
+
+def test_the_exact_product_takes_blocks_of_any_size(rng: np.random.Generator) -> None:
+    from mxsim.units.matmul import exact_product
+
+    x: npt.NDArray[Any] = rng.standard_normal((4, 96)).astype(ml_dtypes.bfloat16)
+    a = mxsim.quantize(x, "mxfp8_e4m3", block_size=16)
+    found = exact_product(a, a.T)
+    assert found is not None
+    exact = [[math.fsum((x * y).tolist()) for y in a.dequantize().astype(float)] for x in a.dequantize().astype(float)]
+    np.testing.assert_array_equal(found, np.float32(exact))
