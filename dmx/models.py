@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: A window no longer than this where the model allows more.
 LONGEST_WINDOW = 2048
+#: What an error says of a checkpoint that is quantised.
+TAKES_FLOAT = "a search and an evaluation take the float model (mxsim validate checks a checkpoint)"
 #: Leaves that choose experts: small, sensitive, and kept wide by every producer.
 ROUTERS = ("gate", "router")
 #: Of a configuration: what changes no result.
@@ -126,24 +128,27 @@ def load_model(model: str | Path | nn.Module | LoadedModel | None = None, *, tok
 
 
 def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedModel:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from dmx.quiet import quiet_transformers
 
     _need_device(device)
     with quiet_transformers():
         try:
+            _need_float(AutoConfig.from_pretrained(place, trust_remote_code=False), name)
             found: Any = AutoModelForCausalLM.from_pretrained(
                 place, dtype="auto", use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
             module, loading = found
+        except DmxError:
+            raise
         except (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError) as error:
             raise DmxError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
         missing = sorted(loading["missing_keys"])
         if missing:
             raise DmxError(
                 f"model {name!r} lacks {len(missing)} tensors, such as {missing[0]!r}: its files are not whole, or hold a quantised "
-                "checkpoint; a search and an evaluation take the float model (mxsim validate checks a checkpoint)"
+                f"checkpoint; {TAKES_FLOAT}"
             )
         try:
             tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
@@ -153,6 +158,14 @@ def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedM
             tokenizer = None
     stored = _stored(module)
     return _describe(module.float().to(device), tokenizer, name, source, stored)
+
+
+def _need_float(config: Any, name: str) -> None:
+    """Refuse a checkpoint that is quantised already. Of gpt-oss's, transformers makes floats."""
+    quantised = getattr(config, "quantization_config", None) or {}
+    method = quantised.get("quant_method", "unnamed") if isinstance(quantised, dict) else quantised.quant_method
+    if quantised and method != "mxfp4":
+        raise DmxError(f"model {name!r} is quantised already (quantization_config, quant_method {str(method)!r}): {TAKES_FLOAT}")
 
 
 def _need_device(name: str) -> None:

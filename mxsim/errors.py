@@ -20,8 +20,10 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     """The error for a `name` that is none of the `known` ones, with the nearest of them as the remedy."""
     names = list(known)
     typed = str(name).lower()
-    near = [known_name for known_name in names if typed and known_name.startswith(typed)] or difflib.get_close_matches(
-        typed, names, n=1, cutoff=0.6
+    near = (
+        [known_name for known_name in names if known_name.lower() == typed]
+        or [known_name for known_name in names if typed and known_name.startswith(typed)]
+        or difflib.get_close_matches(typed, names, n=1, cutoff=0.6)
     )
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UnknownNameError(f"unknown {kind} {name!r}: {hint}known are {', '.join(names)}")

@@ -117,6 +117,11 @@ def _npy(path: Path) -> StoredArray:
     offset = int(array.offset)  # which a view of no elements forgets
     if array.dtype == np.dtype("V2"):
         array = array.view(ml_dtypes.bfloat16)
+    if array.dtype == np.dtype("V1"):
+        raise MxsimError(
+            f"{path} holds bytes of one of ml_dtypes' narrow types, and a .npy file does not say which: store them as .safetensors, with "
+            "safetensors.numpy.save_file"
+        )
     rows = bool(array.flags.c_contiguous and array.dtype.isnative)
     return StoredArray(name=path.stem, shape=array.shape, dtype=array.dtype, path=path, offset=offset, mapped=None if rows else array)
 

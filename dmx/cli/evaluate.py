@@ -29,7 +29,9 @@ def command(
     windows: Annotated[int | None, typer.Option("--windows", help="Only so many windows.", min=1)] = None,
     tasks: Annotated[str | None, typer.Option("--tasks", help="Names or files of multiple-choice tasks, with commas between.")] = None,
     task_limit: Annotated[int | None, typer.Option("--task-limit", help="Only so many questions of each task.", min=1)] = None,
-    unit: Annotated[str | None, typer.Option("--unit", help="A unit that computes the assigned linears: mxsim units lists them.")] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", help="A unit that computes the assigned linears: one that mxsim units lists, or a TOML file.")
+    ] = None,
     promote_every: Annotated[
         int | None, typer.Option("--promote-every", help="With --unit: add up in FP32 every so many elements of K.", min=1)
     ] = None,

@@ -22,7 +22,7 @@ EXAMPLES = (
 
 
 def command(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A (M, K): a .npy file, or a .safetensors file that mxsim quantize wrote.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="A (M, K): a .npy file, or a .safetensors file; mxsim quantize writes one.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="B (K, N): the same; blocks lie along K.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .npy or .safetensors file to write D (M, N) to.")],
     unit: Annotated[str, typer.Option("-u", "--unit", help="A unit that `mxsim units` lists, or a TOML file.")] = "nvidia_blackwell",

@@ -203,8 +203,19 @@ def test_damaged_folders_are_refused(llama_folder: Path, tmp_path: Path, damage:
 def test_our_own_export_is_no_float_model(llama_folder: Path, tmp_path: Path) -> None:
     assignment = Assignment.uniform(load_model(llama_folder).linears, "mxfp8_e4m3")
     exported = export(llama_folder, assignment, "mxsim", tmp_path / "exported")
-    with pytest.raises(DmxError, match=r"lacks 14 tensors.*quantised checkpoint"):
+    with pytest.raises(DmxError, match=r"is quantised already.*'mxsim'"):
         load_model(exported)
+
+
+@pytest.mark.parametrize("method", ["compressed-tensors", "modelopt", "quark", "fp8"])
+def test_a_checkpoint_that_is_quantised_already_is_no_float_model(method: str, llama_folder: Path, tmp_path: Path) -> None:
+    """Even one whose tensors are all there: FP8 elements without their scales are loaded without a word."""
+    folder = tmp_path / "quantised"
+    shutil.copytree(llama_folder, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": method}}), encoding="utf-8")
+    with pytest.raises(DmxError, match=rf"'quantised' is quantised already .*'{method}'.* take the float model"):
+        load_model(folder)
 
 
 def test_a_device_that_is_not_there_is_refused(llama_folder: Path) -> None:

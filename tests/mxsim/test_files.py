@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from mxsim.errors import MxsimError
-from mxsim.files import ABANDONED_S, renamed_when_whole
+from mxsim.files import ABANDONED_S, open_arrays, renamed_when_whole
 from mxsim.units.files import check_product, write_output
 
 
@@ -68,3 +69,12 @@ def test_what_a_killed_process_left_long_ago_is_removed(tmp_path: Path) -> None:
         part.touch()
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"d[1].npy", alive, ".d[1].npy.x.part", f".other.npy.{ended.pid}.part", young.name}
+
+
+def test_npy_files_of_narrow_types_are_told_what_holds_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 32), np.float32).astype(ml_dtypes.float8_e4m3fn))
+    with (
+        pytest.raises(MxsimError, match=r"a\.npy holds bytes of one of ml_dtypes' narrow types.*as \.safetensors"),
+        open_arrays(tmp_path / "a.npy"),
+    ):
+        pass

@@ -138,6 +138,7 @@ PATH = '[[path]]\nname = "p"\nformats = ["e4m3"]\nchunk = 32\nF = 25\n'
         ('base = "nvidia_volta"\npromote_every = 0', "promote_every is 0: write a whole number"),
         ('base = "nvidia_volta"\npromote_every = 6', "promote_every is 6: give a multiple of 4"),
         ('base = "nvidia_volta"\npath = 3', r"begin each with \[\[path\]\]"),
+        (PATH.replace("F =", "f ="), "unknown key in path 'p': 'f': did you mean 'F'"),
         (PATH + "Chunk = 3", "unknown key in path 'p': 'Chunk': did you mean 'chunk'"),
         (PATH + 'vectors = ["V100"]', "unknown key in path 'p': 'vectors'"),
         (PATH + 'level = "vectors"', "a file may say documented or assumed"),
