@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,9 @@ class Rule:
         return self.policy if self.scale_rule is None else f"{self.policy}, scale rule {self.scale_rule}"
 
 
-def candidates(own: Rule | None) -> list[Rule]:
-    """Every rule worth trying: the producer's own first, then each policy's own, then the other scale rules."""
-    rules = [*([own] if own else []), *(Rule(name) for name in POLICIES)]
+def candidates(first: list[Rule]) -> list[Rule]:
+    """Every rule worth trying: the given ones first, then each policy's own, then the other scale rules."""
+    rules = [*first, *(Rule(name) for name in POLICIES)]
     for name, policy in POLICIES.items():
         for conversion in policy.conversions:
             rules += [Rule(name, rule) for rule in conversion.scale_rules if rule != conversion.scale_rule]
@@ -229,5 +229,6 @@ def _recognise_offset(weight: QuantizedTensor, mismatches: Mismatches) -> None:
     ((offset, blocks),) = mismatches.offsets.items()
     if abs(offset) < 1 or blocks < 0.9 * weight.rows * weight.scale_rows.shape[1]:
         return
-    moved = mismatches.causes.pop("other", 0) + mismatches.causes.pop("scale rule", 0)
-    mismatches.add("scale offset", moved)
+    moved = ("other", "scale rule")
+    mismatches.add("scale offset", sum(mismatches.causes.pop(cause, 0) for cause in moved))
+    mismatches.examples = [replace(e, cause="scale offset") if e.cause in moved else e for e in mismatches.examples]

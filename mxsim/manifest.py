@@ -205,7 +205,7 @@ def tensor_records(checkpoint: Checkpoint) -> Iterator[tuple[str, TensorRecord]]
 
 
 def check_files(folder: Path, manifest: Manifest) -> list[Finding]:
-    """Every file against its hash; files that are missing, and files that nobody wrote down."""
+    """Every file against its hash; files that are missing, and files that nobody wrote down: tensors among them are a mismatch."""
     findings = []
     for name, wanted in manifest.files.items():
         path = folder / name
@@ -219,7 +219,11 @@ def check_files(folder: Path, manifest: Manifest) -> list[Finding]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != MANIFEST and name not in manifest.files:
-            findings.append(Finding(severity=Severity.NOTE, where=name, says="is not listed in the manifest"))
+            if name.endswith(".safetensors"):
+                says = "is not listed in the manifest, and runtimes may load it: remove it"
+                findings.append(Finding(severity=Severity.MISMATCH, where=name, says=says))
+            else:
+                findings.append(Finding(severity=Severity.NOTE, where=name, says="is not listed in the manifest"))
     return findings
 
 

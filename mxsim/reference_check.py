@@ -1,4 +1,4 @@
-"""Every quantised weight against the float checkpoint: the producer's own rule first, the others on what it does not explain."""
+"""Every quantised weight against the float checkpoint: the producer's own rule first, then the manifest's, then all others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from mxsim.causes import Example, Mismatches
 from mxsim.checkpoints.checkpoint import Checkpoint
 from mxsim.checkpoints.folder import CheckpointFolder
-from mxsim.checkpoints.layout import QuantizedTensor
+from mxsim.checkpoints.layout import Finding, QuantizedTensor, Severity
 from mxsim.errors import MxsimError
 from mxsim.explanation import FloatWeight, Rule, candidates, explain, tensor_scale_bits, two_level
 from mxsim.plain_tensors import TIED
@@ -32,8 +32,18 @@ class Attempt:
     note: str = ""  #: how its tensor scale came about
 
 
-def check_weights(read: Checkpoint, reference: CheckpointFolder, progress: Progress) -> tuple[list[Verdict], str | None, bool]:
-    """Verdicts in the order of read.quantized; the policy that explains all of them, or comes closest; and whether it does."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightCheck:
+    """What became of all quantised weights."""
+
+    verdicts: list[Verdict]  #: in the order of Checkpoint.quantized
+    policy: str | None  #: that explains all of them, or comes closest
+    explains_all: bool
+    findings: list[Finding]  #: where the config names another scale rule than the one that explains all of them
+
+
+def check_weights(read: Checkpoint, reference: CheckpointFolder, named: str | None, progress: Progress) -> WeightCheck:
+    """Hold every quantised weight against the float one. named: the policy that a manifest names, tried right after the producer's."""
     checker = _Checker(reference, progress)
     best: dict[str, Attempt] = {}
     unusable: dict[str, Verdict] = {}
@@ -42,34 +52,71 @@ def check_weights(read: Checkpoint, reference: CheckpointFolder, progress: Progr
         if problem is not None:
             unusable[weight.weight] = problem
             continue
-        own = Rule(read.policy, weight.scale_rule) if read.policy else None
-        best[weight.weight] = checker.best(weight, own)
+        first = [Rule(read.policy, weight.scale_rule)] if read.policy else []
+        if named is not None and named in POLICIES:
+            first.append(Rule(named))
+        best[weight.weight] = checker.best(weight, first)
     best, policy = _one_policy(read, checker, best)
     explained = bool(best) and not unusable and all(a.rule.policy == policy and a.mismatches.count == 0 for a in best.values())
-    verdicts = [unusable.get(w.weight) or _verdict(w, best[w.weight]) for w in read.quantized]
-    return verdicts, policy, explained
+    return WeightCheck(
+        verdicts=[unusable.get(w.weight) or _verdict(w, best[w.weight]) for w in read.quantized],
+        policy=policy,
+        explains_all=explained,
+        findings=_scale_rule(read, checker, best) if explained else [],
+    )
 
 
 def _one_policy(read: Checkpoint, checker: _Checker, best: dict[str, Attempt]) -> tuple[dict[str, Attempt], str | None]:
-    """One policy for the whole checkpoint: the producer's unless another explains what it does not, and everything else too."""
+    """One rule for the whole checkpoint: the producer's unless another explains what it does not, and everything else too.
+
+    Of those that explain a weight, the one under which the fewest weights differ; the first of them in the order of their votes.
+    """
     if not best:
         return best, None
-    if read.policy is not None and all(a.rule.policy == read.policy for a in best.values()):
+    weights = {w.weight: w for w in read.quantized if w.weight in best}
+    if read.policy is not None and all(a.rule == Rule(read.policy, weights[name].scale_rule) for name, a in best.items()):
         return best, read.policy
     votes = [a.rule for a in best.values()]
-    rule = max(dict.fromkeys(votes), key=votes.count)
-    whole = {w.weight: checker.attempt(w, rule) for w in read.quantized if w.weight in best}
-    if all(a is not None and a.mismatches.count == 0 for a in whole.values()):
-        return {name: a for name, a in whole.items() if a is not None}, rule.policy
-    return {name: _under(rule.policy, attempt, whole[name]) for name, attempt in best.items()}, rule.policy
+    chosen, fewest = votes[0], len(best) + 1
+    for rule in sorted(dict.fromkeys(votes), key=votes.count, reverse=True):
+        under: dict[str, Attempt] = {}
+        differing = 0
+        for name, attempt in best.items():
+            tried = attempt if attempt.rule == rule else checker.attempt(weights[name], rule, 0)
+            if tried is not None and not tried.mismatches.count:
+                under[name] = tried
+            else:
+                differing += 1
+            if differing >= fewest:
+                break
+        if not differing:
+            return under, rule.policy
+        if differing < fewest:
+            chosen, fewest = rule, differing
+    whole = {name: a if a.rule == chosen else checker.attempt(weights[name], chosen) for name, a in best.items()}
+    return {name: _under(chosen, attempt, whole[name]) for name, attempt in best.items()}, chosen.policy
 
 
-def _under(policy: str, best: Attempt, attempt: Attempt | None) -> Attempt:
-    """A weight under the checkpoint's policy, even where another policy alone explains it: with so many to choose from, one of them
-    explains many a changed bit."""
-    if best.rule.policy == policy or attempt is None:
+def _under(rule: Rule, best: Attempt, attempt: Attempt | None) -> Attempt:
+    """A weight under the checkpoint's rule, even where another one alone explains it: with so many to choose from, one of them explains
+    many a changed bit."""
+    if best.rule == rule or attempt is None:
         return best
     return replace(attempt, note=f"policy {best.rule} explains this weight alone") if best.mismatches.count == 0 else best
+
+
+def _scale_rule(read: Checkpoint, checker: _Checker, best: dict[str, Attempt]) -> list[Finding]:
+    """Where the config names one scale rule, and the bits are those of another that it could have named."""
+    layout = read.layout
+    if not layout.scale_rule_key or layout.policy is None:
+        return []
+    for weight in read.quantized:
+        explaining = best[weight.weight].rule
+        stated, found = (checker.scale_rule(weight, rule) for rule in (Rule(layout.policy, weight.scale_rule), explaining))
+        if found != stated and found in {checker.scale_rule(weight, Rule(layout.policy, rule)) for rule in layout.scale_rules}:
+            says = f"stands for scale rule {stated}, but policy {explaining} explains the bits, with scale rule {found}"
+            return [Finding(severity=Severity.MISMATCH, where=layout.scale_rule_key, says=says)]
+    return []
 
 
 class _Checker:
@@ -106,10 +153,15 @@ class _Checker:
             return replace(verdict, status=MISMATCH, mismatches=1, detail=detail, causes={"tensor scale": 1})
         return None
 
-    def best(self, weight: QuantizedTensor, own: Rule | None) -> Attempt:
-        """The attempt with the fewest mismatches; the producer's own rule where it leaves none, or none leaves fewer."""
+    def scale_rule(self, weight: QuantizedTensor, rule: Rule) -> str | None:
+        """The name of the scale rule that a weight has under a rule; None for nvfp4."""
+        dtype = FloatWeight(self.tensors[weight.weight], weight.transposed).dtype
+        return rule.scale_rule or POLICIES[rule.policy].conversion(weight.format, dtype).scale_rule
+
+    def best(self, weight: QuantizedTensor, first: list[Rule]) -> Attempt:
+        """The attempt with the fewest mismatches; the first rules stand before the others, in their order, where as few are left."""
         best: Attempt | None = None
-        for rule in candidates(own):
+        for rule in candidates(first):
             attempt = self.attempt(weight, rule, None if best is None else best.mismatches.count)
             if attempt is not None and (best is None or attempt.mismatches.count < best.mismatches.count):
                 best = attempt

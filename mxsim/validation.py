@@ -11,9 +11,10 @@ from mxsim.checkpoints.checkpoint import Checkpoint
 from mxsim.checkpoints.folder import CheckpointFolder, open_folder
 from mxsim.checkpoints.layout import Finding, Severity
 from mxsim.checkpoints.reader import open_checkpoint
+from mxsim.checkpoints.safetensors_file import StoredTensor
 from mxsim.golden import check_golden
 from mxsim.manifest import Manifest, TensorRecord, check_files, read_manifest, tensor_records
-from mxsim.plain_tensors import check_plain
+from mxsim.plain_tensors import TIED, check_plain, differing_elements
 from mxsim.plausibility import CodeStatistics, code_findings, code_statistics, scale_distribution
 from mxsim.reference_check import check_weights
 from mxsim.verdict import MISMATCH, PROVEN, UNPROVEN, Verdict
@@ -73,7 +74,7 @@ def validate(checkpoint: str | Path, reference: str | Path | None = None, progre
         findings += check_files(read.path, manifest)
         recorded, wrong = _against_manifest(read, manifest)
         findings += wrong
-        if not findings:
+        if all(finding.severity is Severity.NOTE for finding in findings):
             proofs.append(f"every file, and the bytes and values of every tensor, have the SHA-256 that {manifest.producer} wrote down")
         golden_findings, outputs = check_golden(read, manifest)
         findings += golden_findings
@@ -82,7 +83,9 @@ def validate(checkpoint: str | Path, reference: str | Path | None = None, progre
     float_folder = open_folder(reference) if reference is not None else None
     policy, explains_all = None, False
     if float_folder is not None:
-        weights, policy, explains_all = check_weights(read, float_folder, progress)
+        checked = check_weights(read, float_folder, manifest.policy if manifest is not None else None, progress)
+        weights, policy, explains_all = checked.verdicts, checked.policy, checked.explains_all
+        findings += checked.findings
         findings += [Finding(severity=Severity.MISMATCH, where=v.name, says=v.detail) for v in weights if v.status == UNPROVEN]
         statistics = {v.name: code_statistics(w) for v, w in zip(weights, read.quantized, strict=True) if v.status != PROVEN}
     else:
@@ -169,8 +172,19 @@ def _absent(read: Checkpoint, reference: CheckpointFolder) -> list[Finding]:
     return [
         Finding(severity=Severity.MISMATCH, where=name, says="is missing: the reference has it")
         for name in reference.tensors
-        if name not in held and not name.endswith("rotary_emb.inv_freq") and not (tied and name == "lm_head.weight")
+        if name not in held
+        and not name.endswith("rotary_emb.inv_freq")
+        and not (tied and name == "lm_head.weight" and _stands_elsewhere(reference.tensors[name], read, reference))
     ]
+
+
+def _stands_elsewhere(head: StoredTensor, read: Checkpoint, reference: CheckpointFolder) -> bool:
+    """Whether the checkpoint holds an output head under the name that it is tied to: it was held against that one's values, or the
+    reference has the same values under both names."""
+    if TIED[head.name] in read.tensors and TIED[head.name] not in reference.tensors:
+        return True
+    others = (tensor for name, tensor in reference.tensors.items() if name != head.name and name in read.tensors)
+    return any((one.dtype, one.shape) == (head.dtype, head.shape) and not differing_elements(one, head)[0] for one in others)
 
 
 def _calibrated(read: Checkpoint) -> list[Verdict]:

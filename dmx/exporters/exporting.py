@@ -208,6 +208,7 @@ def _write_json(loaded: LoadedModel, config: dict[str, Any], folder: Path) -> No
     content = json.loads(module.config.to_json_string(use_diff=False))
     content["architectures"] = [type(module).__name__]
     content["dtype"] = str(_wide_dtype(loaded)).removeprefix("torch.")
+    content["tie_word_embeddings"] = _is_tied(loaded)
     content.pop("_name_or_path", None)
     content["quantization_config"] = config
     (folder / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -312,16 +313,26 @@ def _ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterato
 
 
 def _entries(loaded: LoadedModel, layers: dict[str, Layer]) -> Iterator[tuple[str, Layer | torch.Tensor]]:
-    """Every tensor of the state dict, quantised weights as their layer; where the config ties tensors, under their first name alone."""
+    """Every tensor of the state dict, quantised weights as their layer; where tensors are tied, under their first name alone."""
     seen: set[int] = set()
-    tied = bool(getattr(getattr(loaded.module, "config", None), "tie_word_embeddings", False))
+    tied = _is_tied(loaded)
     for name, tensor in loaded.module.state_dict().items():
         module = name.removesuffix(".weight")
         if name.endswith(".weight") and module in layers:
             yield module, layers[module]
-        elif not (tied and (name == "lm_head.weight" or (tensor.numel() and tensor.data_ptr() in seen))):
+        elif not (tied and tensor.numel() and tensor.data_ptr() in seen):
             yield name, tensor
         seen.add(tensor.data_ptr())
+
+
+def _is_tied(loaded: LoadedModel) -> bool:
+    """Whether the output head is the embeddings. A config alone does not tell: transformers ties no two tensors that a file holds with
+    different values."""
+    module: Any = loaded.module
+    if not getattr(module.config, "tie_word_embeddings", False):
+        return False
+    head, embeddings = module.get_output_embeddings(), module.get_input_embeddings()
+    return head is None or head.weight.data_ptr() == embeddings.weight.data_ptr()
 
 
 def _save(path: Path, arrays: dict[str, Array], metadata: dict[str, str]) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dmx.exporters.layer import Layer
-from mxsim.checkpoints.quark import KINDS, QUANT_METHOD, VERSIONS
+from mxsim.checkpoints.quark import KINDS, QUANT_METHOD, RULES, VERSIONS
+from mxsim.policies import policy_of
 from mxsim.tensor import MXTensor
 
 DTYPES = {kind.format: name for name, kind in KINDS.items()}
@@ -33,7 +34,14 @@ def refusals(layers: Mapping[str, Layer], policy: str) -> list[str]:
             )
         elif layer.shape[1] % layer.spec.block_size:
             found.append(f"{layer.name}: {layer.shape[1]} inputs, which blocks of {layer.spec.block_size} do not divide")
+        elif unnamed := {_scale_rule(one, policy) for one in (layer.weight, layer.activation) if one in DTYPES} - {*RULES, None}:
+            found.append(f"{layer.name}: policy {policy}, whose scale rule {unnamed.pop()} has no name there (it has {', '.join(RULES)})")
     return found
+
+
+def _scale_rule(format: str, policy: str) -> str | None:
+    """The scale rule of a policy by name; None where the policy has not the format, which is refused elsewhere."""
+    return next((one.scale_rule for one in policy_of(policy).conversions if format in one.formats), None)
 
 
 def shapes(layer: Layer) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
@@ -70,15 +78,15 @@ def config(layers: Mapping[str, Layer], left: list[str], policy: str) -> dict[st
             "bias": None,
             "output_tensors": None,
             "target_device": None,
-            "weight": _spec(DTYPES[layer.weight], dynamic=False),
-            "input_tensors": None if layer.activation == "bf16" else _spec(DTYPES[layer.activation], dynamic=True),
+            "weight": _spec(layer.weight, policy, dynamic=False),
+            "input_tensors": None if layer.activation == "bf16" else _spec(layer.activation, policy, dynamic=True),
         },
     }
 
 
-def _spec(dtype: str, *, dynamic: bool) -> dict[str, Any]:
+def _spec(format: str, policy: str, *, dynamic: bool) -> dict[str, Any]:
     return {
-        "dtype": dtype,
+        "dtype": DTYPES[format],
         "is_dynamic": dynamic,
         "qscheme": "per_group",
         "group_size": 32,
@@ -88,7 +96,7 @@ def _spec(dtype: str, *, dynamic: bool) -> dict[str, Any]:
         "is_scale_quant": False,
         "scale_format": "e8m0",
         "scale_type": "float",
-        "scale_calculation_mode": "even",
+        "scale_calculation_mode": _scale_rule(format, policy),
         "round_method": "half_even",
         "symmetric": None,
         "observer_cls": "PerBlockMXObserver",

@@ -79,6 +79,8 @@ def read(folder: CheckpointFolder) -> Layout:
         producer=QUANT_METHOD,
         version=version if isinstance(version, str) else "",
         policy=QUANT_METHOD,
+        scale_rule_key="quantization_config.data_type",
+        scale_rules=frozenset(RULES.values()),
         quantized=tuple(quantized),
         used=frozenset(used),
         findings=tuple(findings),

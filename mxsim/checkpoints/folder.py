@@ -46,7 +46,7 @@ class CheckpointFolder:
 def open_folder(path: str | Path) -> CheckpointFolder:
     """Open a checkpoint: a folder with config.json and model.safetensors, with an index and shards, or with one safetensors file.
 
-    Raises: MxsimError where something is absent, broken, or points out of the folder.
+    Raises: MxsimError where something is absent, broken, or points out of the folder, and where a model.safetensors lies beside shards.
     """
     folder = _inner(Path(path))
     config = read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
@@ -86,6 +86,11 @@ def _shards(folder: Path) -> tuple[tuple[SafetensorsFile, ...], dict[str, Stored
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or not SHARD.fullmatch(shard):
             raise MxsimError(f"{where}: tensor {shortened(name)!r} lies in {shortened(repr(shard))}: a file's plain name is expected")
+    if (folder / WEIGHTS).exists() and set(weight_map.values()) != {WEIGHTS}:
+        raise MxsimError(
+            f"{folder} holds {WEIGHTS} beside the shards of {INDEX}: transformers loads {WEIGHTS}, not the shards; "
+            f"remove {WEIGHTS}, or else {INDEX} and its shards"
+        )
     files = {shard: SafetensorsFile(folder / shard) for shard in sorted(set(weight_map.values()))}
     tensors: dict[str, StoredTensor] = {}
     for name, shard in weight_map.items():

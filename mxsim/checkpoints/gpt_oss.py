@@ -6,6 +6,8 @@ trained in MXFP4.
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from mxsim.checkpoints.config_check import ConfigCheck, name_patterns
 from mxsim.checkpoints.folder import CheckpointFolder
 from mxsim.checkpoints.layout import Finding, Layout, QuantizedTensor, Severity
@@ -30,7 +32,7 @@ def read(folder: CheckpointFolder) -> Layout:
     names = dict.fromkeys(name.removesuffix(BLOCKS).removesuffix(SCALES) for name in tensors if name.endswith((BLOCKS, SCALES)))
     quantized = []
     for name in names:
-        if name in wide:
+        if any(fnmatchcase(name, one) or fnmatchcase(name, f"{one}.*") or name.rpartition(".")[0].endswith(one) for one in wide):
             findings.append(Finding(severity=Severity.MISMATCH, where=name, says="is quantised, but the config does not convert it"))
         weight = _weight(folder, name, findings)
         if weight is not None:

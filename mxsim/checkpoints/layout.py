@@ -116,6 +116,8 @@ class Layout:
     producer: str
     version: str = ""  #: of the producer, as the checkpoint says
     policy: str | None  #: the policy that the producer converts by; None: not known
+    scale_rule_key: str = ""  #: the key of the config that names the scale rule; none where empty
+    scale_rules: frozenset[str | None] = frozenset()  #: what that key can name, as QuantizedTensor.scale_rule has it
     quantized: tuple[QuantizedTensor, ...]
     calibrated: Mapping[str, str] = field(default_factory=dict)  #: tensors that follow from calibration data -> what they are
     used: frozenset[str] = frozenset()  #: every tensor that belongs to a quantised weight

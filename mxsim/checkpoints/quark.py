@@ -82,6 +82,8 @@ def read(folder: CheckpointFolder) -> Layout:
         producer=QUANT_METHOD,
         version=version if isinstance(version, str) else "",
         policy=QUANT_METHOD,
+        scale_rule_key=f"{spec.where}.weight.scale_calculation_mode",
+        scale_rules=frozenset(RULES.values()),
         quantized=tuple(quantized),
         used=frozenset(used),
         findings=tuple(findings),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import shutil
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dmx.errors import DmxError
 from dmx.exporters import export
@@ -40,8 +43,11 @@ def assigned(model: LoadedModel, policy: str, *pairs: str) -> Assignment:
 CASES = [
     ("compressed-tensors", "compressed-tensors", ("mxfp4_e2m1", "mxfp8_e4m3", "mxfp4_e2m1:mxfp8_e4m3", "nvfp4:bf16", "mxfp6_e2m3", "bf16")),
     ("compressed-tensors", "ocp", ("mxfp4_e2m1", "mxfp8_e4m3")),
+    ("compressed-tensors", "auto-round", ("mxfp4_e2m1",)),
+    ("compressed-tensors", "torchao", ("mxfp8_e4m3",)),
     ("quark", "quark", ("mxfp6_e3m2",)),
     ("quark", "ocp", ("mxfp4_e2m1:bf16",)),
+    ("quark", "auto-round", ("mxfp4_e2m1",)),
     ("mxsim", "ocp", ("mxint8", "nvfp4", "mxfp8_e5m2:mxfp6_e3m2", "mxfp6_e2m3:bf16", "mxfp4_e2m1")),
 ]
 
@@ -58,6 +64,25 @@ def test_an_export_is_explained_to_the_last_bit(
     assert report.policy == policy
     assert all(v.status == "proven" for v in report.tensors)
     assert any("golden" in proof for proof in report.proofs)
+    (folder / "manifest.json").unlink()
+    alone = validate(folder, TINY)
+    assert alone.ok
+    assert alone.explains_all
+
+
+@pytest.mark.parametrize(
+    ("policy", "mode"), [("quark", "even"), ("compressed-tensors", "even"), ("ocp", "floor"), ("microxcaling", "floor")]
+)
+def test_quark_is_told_the_policys_scale_rule(policy: str, mode: str, tiny: LoadedModel, tmp_path: Path) -> None:
+    folder = export(tiny, assigned(tiny, policy, "mxfp4_e2m1"), "quark", tmp_path / "out")
+    specs = json.loads((folder / "config.json").read_text())["quantization_config"]["global_quant_config"]
+    assert [specs[key]["scale_calculation_mode"] for key in ("weight", "input_tensors")] == [mode, mode]
+
+
+def test_quark_has_no_name_for_modelopts_scale_rule(tiny: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(DmxError, match=r"policy modelopt, whose scale rule rceil has no name there \(it has even, floor, ceil\)"):
+        export(tiny, assigned(tiny, "modelopt", "mxfp4_e2m1"), "quark", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_tensors_that_were_tied_by_hand_are_all_written(tmp_path: Path) -> None:
@@ -67,6 +92,52 @@ def test_tensors_that_were_tied_by_hand_are_all_written(tmp_path: Path) -> None:
     assignment = Assignment.uniform(searched_linears(module), "mxfp4_e2m1")
     written = open_checkpoint(export(module, assignment, "mxsim", tmp_path / "out"))
     assert {"lm_head.weight", "model.embed_tokens.weight"} <= {*written.tensors}
+
+
+@pytest.fixture
+def own_head(tmp_path: Path) -> Path:
+    """Its config says that the head is the embeddings; its file holds both, with other values, and transformers ties them not."""
+    folder = tmp_path / "own_head"
+    shutil.copytree(TINY, folder)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    return folder
+
+
+def test_a_head_that_is_not_the_embeddings_is_written_whatever_the_config_says(own_head: Path, tmp_path: Path) -> None:
+    loaded = load_model(own_head)
+    folder = export(loaded, assigned(loaded, "ocp", "mxfp8_e4m3"), "mxsim", tmp_path / "out")
+    assert "lm_head.weight" in open_checkpoint(folder).tensors
+    assert json.loads((folder / "config.json").read_text())["tie_word_embeddings"] is False
+    assert validate(folder, own_head).ok
+
+
+@pytest.mark.parametrize("is_copy", [False, True])
+def test_a_missing_head_is_excused_only_where_it_is_the_embeddings(is_copy: bool, own_head: Path, tmp_path: Path) -> None:
+    stored = load_file(own_head / "model.safetensors")
+    tied = {name: tensor for name, tensor in stored.items() if name != "lm_head.weight"}
+    save_file(tied, own_head / "model.safetensors", {"format": "pt"})
+    loaded = load_model(own_head)
+    folder = export(loaded, assigned(loaded, "ocp", "mxfp8_e4m3"), "mxsim", tmp_path / "out")
+    assert "lm_head.weight" not in open_checkpoint(folder).tensors
+    assert validate(folder, own_head).ok
+    head = stored["model.embed_tokens.weight"].clone() if is_copy else stored["lm_head.weight"]
+    save_file(tied | {"lm_head.weight": head}, own_head / "model.safetensors", {"format": "pt"})
+    report = validate(folder, own_head)
+    assert report.ok == is_copy
+    assert [finding.where for finding in report.findings] == ([] if is_copy else ["lm_head.weight"])
+
+
+def test_files_beside_an_export_are_noted_and_tensors_among_them_are_a_mismatch(tiny: LoadedModel, tmp_path: Path) -> None:
+    folder = export(tiny, assigned(tiny, "ocp", "mxfp8_e4m3"), "mxsim", tmp_path / "out")
+    (folder / "README.md").write_text("made by hand")
+    report = validate(folder)
+    assert report.ok
+    assert any("SHA-256" in proof for proof in report.proofs)
+    shutil.copy(folder / "model.safetensors", folder / "adapter_model.safetensors")
+    assert not validate(folder).ok
 
 
 def test_shards_hold_the_same_tensors(tiny: LoadedModel, tmp_path: Path) -> None:

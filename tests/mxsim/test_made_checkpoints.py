@@ -85,6 +85,16 @@ def test_gpt_oss(policy: str, tmp_path: Path) -> None:
     assert validate(export).ok
 
 
+@pytest.mark.parametrize("left", [EXPERTS[0], "model.layers.*.mlp.experts", "model.layers.0", "experts"])
+def test_experts_of_gpt_oss_that_the_config_does_not_convert_are_found(left: str, tmp_path: Path) -> None:
+    """As transformers reads it: from the start up to a dot, with wildcards, or as a name's end."""
+    export, _, _ = gpt_oss(tmp_path, "ocp")
+    config = {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": [left]}}
+    (export / "config.json").write_text(json.dumps(config))
+    found = [finding.where for finding in open_checkpoint(export).findings if "does not convert it" in finding.says]
+    assert {*found} == {*EXPERTS[: 1 if left == EXPERTS[0] else 2]}
+
+
 @pytest.mark.parametrize("part", ["_blocks", "_scales"])
 def test_a_flipped_bit_of_gpt_oss_is_found_in_its_expert(part: str, tmp_path: Path) -> None:
     export, original, _ = gpt_oss(tmp_path, "ocp")

@@ -101,6 +101,7 @@ def test_a_scale_offset_applied_twice_is_named(tmp_path: Path) -> None:
     report = against_original(folder)
     assert not report.ok
     assert all("scale offset" in v.causes for v in report.tensors if v.format == "mxfp4_e2m1")
+    assert {e.cause for v in report.tensors for e in v.examples} <= {cause for v in report.tensors for cause in v.causes}
     alone = validate(folder)
     assert not alone.ok
     assert any("implausible" in finding.says for finding in alone.findings)
@@ -144,6 +145,49 @@ def test_bytes_of_another_producer_are_recognised(tmp_path: Path) -> None:
     assert report.policy == "modelopt"
     assert report.explains_all
     assert report.ok
+
+
+def set_mode(config: Any) -> None:
+    config["global_quant_config"]["weight"]["scale_calculation_mode"] = "floor"
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "key", "change"),
+    [
+        ("quark_mxfp4", "scale_calculation_mode", set_mode),
+        ("ar_MXFP4_auto_round", "data_type", lambda c: c.update(data_type="mx_fp_rceil")),
+    ],
+)
+def test_a_config_that_names_another_scale_rule_than_the_bits_is_found(name: str, key: str, change: Any, tmp_path: Path) -> None:
+    folder = copied(name, tmp_path / "changed")
+    for path in [*folder.rglob("config.json"), *folder.rglob("quantization_config.json")]:
+        config = json.loads(path.read_text())
+        change(config.get("quantization_config", config))
+        path.write_text(json.dumps(config))
+    report = against_original(folder)
+    assert not report.ok
+    assert report.explains_all
+    assert [finding.where.rpartition(".")[2] for finding in report.findings] == [key]
+
+
+@needs_data
+def test_shards_that_no_runtime_loads_are_refused(tmp_path: Path) -> None:
+    """model.safetensors stands before the shards; as the only shard it is what the index says."""
+    folder = copied("ct_MXFP4", tmp_path / "shards")
+    whole = folder / "model.safetensors"
+    names = list(SafetensorsFile(whole).tensors)
+    for shard in (whole.name, "model-00001-of-00001.safetensors"):
+        shutil.copy(whole, tmp_path / "shard")
+        shutil.copy(tmp_path / "shard", folder / shard)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(names, shard)}))
+        if shard == whole.name:
+            assert against_original(folder).ok
+    for checkpoint, reference in ((folder, None), (ROOT / "ct_MXFP4", folder)):
+        with pytest.raises(MxsimError, match=r"loads model\.safetensors, not the shards; remove"):
+            validate(checkpoint, reference)
+    whole.unlink()
+    assert against_original(folder).ok
 
 
 @needs_data
