@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from dmx.errors import DmxError
+from mxsim.checkpoints.folder import INDEX, WEIGHTS
+from mxsim.checkpoints.safetensors_file import SafetensorsFile
 from mxsim.errors import MxsimError
 from mxsim.shapes import ModelShape
 
@@ -31,6 +33,8 @@ LONGEST_WINDOW = 2048
 TAKES_FLOAT = "a search and an evaluation take the float model (mxsim validate checks a checkpoint)"
 #: Leaves that choose experts: small, sensitive, and kept wide by every producer.
 ROUTERS = ("gate", "router")
+#: Of tensors: dtypes in a safetensors file that weights are converted from.
+STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 #: Of a configuration: what changes no result.
 BOOKKEEPING = ("architectures", "dtype", "torch_dtype", "transformers_version")
 
@@ -128,7 +132,7 @@ def load_model(model: str | Path | nn.Module | LoadedModel | None = None, *, tok
 
 
 def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedModel:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     from dmx.quiet import quiet_transformers
 
@@ -136,10 +140,10 @@ def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedM
     with quiet_transformers():
         try:
             _need_float(AutoConfig.from_pretrained(place, trust_remote_code=False), name)
-            found: Any = AutoModelForCausalLM.from_pretrained(
-                place, dtype="auto", use_safetensors=True, trust_remote_code=False, output_loading_info=True
-            )
-            module, loading = found
+            module, loading = _read(place, "auto")
+            stored = _stored_in_files(place, module)
+            if any(dtype != module.dtype for dtype in stored.values()):  # what its config says: in it some would be rounded
+                module, loading = _read(place, torch.float32)
         except DmxError:
             raise
         except (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError) as error:
@@ -156,8 +160,29 @@ def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedM
             if (Path(place) / "tokenizer.json").is_file():
                 raise DmxError(f"the tokenizer of model {name!r} cannot be read: {_first_line(error)}") from error
             tokenizer = None
-    stored = _stored(module)
-    return _describe(module.float().to(device), tokenizer, name, source, stored)
+    linears = {name: stored.get(f"{name}.weight", dtype) for name, dtype in _stored(module).items()}
+    return _describe(module.float().to(device), tokenizer, name, source, linears)
+
+
+def _read(place: str, dtype: Any) -> Any:
+    """A module, and what transformers says of its loading."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
+
+
+def _stored_in_files(place: str, module: Any) -> dict[str, torch.dtype]:
+    """Of every float tensor in a checkpoint's safetensors files, its dtype, under the module's name for it where they have the same."""
+    from transformers.utils.hub import cached_file, get_checkpoint_shard_files
+
+    quiet = {"_raise_exceptions_for_missing_entries": False}
+    whole = cached_file(place, WEIGHTS, **quiet)
+    index = None if whole else cached_file(place, INDEX, **quiet)
+    files = [whole] if whole else get_checkpoint_shard_files(place, index)[0] if index else []
+    tensors = {name: tensor.dtype for file in files for name, tensor in SafetensorsFile(Path(file)).tensors.items()}
+    base, known = f"{module.base_model_prefix}.", set(module.state_dict())
+    names = {name: base + name if name not in known and base + name in known else name for name in tensors}
+    return {names[name]: STORED[dtype] for name, dtype in tensors.items() if dtype in STORED}
 
 
 def _need_float(config: Any, name: str) -> None:

@@ -28,12 +28,12 @@ from dmx.quantised_linear import read_assignment
 from mxsim.assignment import Assignment
 from mxsim.checkpoints.folder import CONFIG, INDEX, WEIGHTS
 from mxsim.checkpoints.reader import CONFIG_HASH, config_hash, open_checkpoint
+from mxsim.checkpoints.weights import named_as_linear
 from mxsim.conversion import quantize
 from mxsim.errors import MxsimError
 from mxsim.files import SafetensorsWriter
 from mxsim.formats import FORMATS
 from mxsim.golden import GOLDEN, golden_output, golden_refusals
-from mxsim.kernels.threads import one_thread
 from mxsim.manifest import MANIFEST, Manifest, file_hash, tensor_records
 from mxsim.policies import policy_of
 from mxsim.storage_formats import WIDE_PAIR
@@ -47,6 +47,7 @@ DTYPES = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(ml_dtype
 
 Array = npt.NDArray[Any]
 Advance = Callable[[int], None]
+Entry = tuple[str, Layer | torch.Tensor]  #: a quantised layer under its own name, or a tensor left in float under its
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -70,13 +71,14 @@ def export(
         model: as in dmx.load_model. Weights are converted from the dtype that they were stored in.
         assignment: the formats of every linear, and the policy; an Assignment or a file.
         target: a name of TARGETS: compressed-tensors, quark or mxsim.
-        folder: must not exist, or be empty. It is written beside and renamed when whole.
+        folder: must not exist, or be empty. It is written under a temporary name, beside it or in it, and renamed when whole.
         golden: for each quantised linear, this many rows of inputs (standard normal, rounded to bfloat16, from `seed`) with the exact
             outputs of `unit`, GOLDEN_UNIT when None, in golden.safetensors.
         shard_bytes: largest size of a file's tensors; a larger tensor has a file of its own.
         advance: told the bytes of float weights done, as they are.
     Returns: the folder.
-    Raises: DmxError, before anything is written, where the target cannot hold the assignment: the layers are named.
+    Raises: DmxError, before anything is written, where the target cannot hold the assignment, or the model's files hold a quantised
+        layer otherwise than the module does: the layers are named.
     """
     loaded = load_model(model)
     chosen = read_assignment(loaded, assignment)
@@ -87,21 +89,26 @@ def export(
         _check_golden(layers, unit or GOLDEN_UNIT)
     elif unit is not None:
         raise DmxError(f"unit {unit!r} computes golden outputs, and none are asked for: pass golden, how many rows, with it")
-    place = Path(folder)
+    entries = _entries(loaded, layers, TARGETS[target])
+    place = Path(folder).resolve()  # where a link leads
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise DmxError(f"{place} exists and is not empty: name a new folder")
+        raise DmxError(f"{folder} exists and is not empty: name a new folder")
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.part")
+    # A folder that is there may be mounted, or the one that the process works in: it is filled, not replaced.
+    name = f".{place.name}.{os.getpid()}.part"
+    temporary = place / name if place.exists() else place.with_name(name)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        _write(loaded, chosen, layers, TARGETS[target], temporary, golden, unit or GOLDEN_UNIT, seed, shard_bytes, advance)
+        _write(loaded, chosen, layers, entries, TARGETS[target], temporary, golden, unit or GOLDEN_UNIT, seed, shard_bytes, advance)
         if place.exists():
-            place.rmdir()
-        os.replace(temporary, place)
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == CONFIG):  # which makes it a checkpoint, last
+                os.replace(path, place / path.name)
+        else:
+            os.replace(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return place
+    return Path(folder)
 
 
 def _layers(loaded: LoadedModel, assignment: Assignment, target: str) -> dict[str, Layer]:
@@ -159,6 +166,7 @@ def _write(
     loaded: LoadedModel,
     assignment: Assignment,
     layers: dict[str, Layer],
+    entries: list[Entry],
     target: Target,
     folder: Path,
     golden: int,
@@ -167,10 +175,9 @@ def _write(
     shard_bytes: int,
     advance: Advance,
 ) -> None:
-    linears = {name for name, part in loaded.module.named_modules() if isinstance(part, nn.Linear)}
-    config = target.config(layers, sorted(linears - set(layers)), assignment.policy)
+    config = target.config(layers, _left(loaded, layers, entries), assignment.policy)
     _write_json(loaded, config, folder)
-    _write_tensors(loaded, assignment.policy, layers, target, folder, config_hash(config), shard_bytes, advance)
+    _write_tensors(loaded, assignment.policy, entries, target, folder, config_hash(config), shard_bytes, advance)
     read = open_checkpoint(folder)
     if golden:
         rng = np.random.default_rng(seed)
@@ -181,7 +188,8 @@ def _write(
             arrays[f"{weight.module}.output"] = golden_output(weight, inputs, layers[weight.module].activation, assignment.policy, unit)
         _save(folder / GOLDEN, arrays, {"unit": unit, "policy": assignment.policy, "seed": str(seed)})
     with ThreadPoolExecutor(max_workers=1) as beside:
-        hashes = {path.name: beside.submit(file_hash, path) for path in sorted(folder.iterdir())}
+        written = sorted(path for path in folder.rglob("*") if path.is_file())
+        hashes = {path.relative_to(folder).as_posix(): beside.submit(file_hash, path) for path in written}
         tensors = dict(tensor_records(read))
         files = {name: hash.result() for name, hash in hashes.items()}
     manifest = Manifest(
@@ -200,6 +208,15 @@ def _write(
         files=files,
     )
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
+
+
+def _left(loaded: LoadedModel, layers: dict[str, Layer], entries: list[Entry]) -> list[str]:
+    """The linears left in float: by their class, and by their names in the files, as routers are no linears by class."""
+    linears = {name for name, part in loaded.module.named_modules() if isinstance(part, nn.Linear)}
+    for name, value in entries:
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and named_as_linear(name, value.dim()):
+            linears.add(name.removesuffix(".weight"))
+    return sorted(linears - set(layers))
 
 
 def _write_json(loaded: LoadedModel, config: dict[str, Any], folder: Path) -> None:
@@ -247,9 +264,9 @@ def as_numpy(tensor: torch.Tensor) -> Array:
 
 
 def _write_tensors(
-    loaded: LoadedModel, policy: str, layers: dict[str, Layer], target: Target, folder: Path, hash: str, shard_bytes: int, advance: Advance
+    loaded: LoadedModel, policy: str, entries: list[Entry], target: Target, folder: Path, hash: str, shard_bytes: int, advance: Advance
 ) -> None:
-    def tensors_of(entry: tuple[str, Layer | torch.Tensor]) -> tuple[dict[str, Array], int]:
+    def tensors_of(entry: Entry) -> tuple[dict[str, Array], int]:
         """What is written for an entry, and the bytes of its float source."""
         name, value = entry
         if not isinstance(value, Layer):
@@ -257,12 +274,10 @@ def _write_tensors(
             return {name: plain}, plain.nbytes
         source = linears[name].weight.detach()
         weight = as_numpy(source.cpu().to(loaded.stored_dtypes.get(name, source.dtype)))
-        with one_thread():
-            found = target.tensors(quantize(weight, value.spec, policy=policy))
+        found = target.tensors(quantize(weight, value.spec, policy=policy))
         return {f"{name}.{suffix}": array for suffix, array in found.items()}, weight.nbytes
 
     linears = loaded.linears
-    entries = list(_entries(loaded, layers))
     sizes: list[dict[str, tuple[np.dtype[Any], tuple[int, ...]]]] = []
     for name, value in entries:
         if isinstance(value, Layer):
@@ -297,8 +312,9 @@ def _write_tensors(
 
 
 def _ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """The results of a function for all items, in order, a few of them computed ahead in two threads."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    """The results of a function for all items, in order, a few of them computed ahead in one thread: kernels that run in parallel must not
+    be called from two, where numba has no threads but its own."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -312,17 +328,34 @@ def _ahead(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterato
                 future.cancel()
 
 
-def _entries(loaded: LoadedModel, layers: dict[str, Layer]) -> Iterator[tuple[str, Layer | torch.Tensor]]:
-    """Every tensor of the state dict, quantised weights as their layer; where tensors are tied, under their first name alone."""
+def _entries(loaded: LoadedModel, layers: dict[str, Layer], target: Target) -> list[Entry]:
+    """Every tensor under the name that the model's own files have for it, quantised weights as their layer; where tensors are tied, under
+    their first name alone. DmxError naming the layers that those files hold otherwise than the module."""
+    state: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     tied = _is_tied(loaded)
     for name, tensor in loaded.module.state_dict().items():
-        module = name.removesuffix(".weight")
-        if name.endswith(".weight") and module in layers:
-            yield module, layers[module]
-        elif not (tied and tensor.numel() and tensor.data_ptr() in seen):
-            yield name, tensor
+        if not (tied and tensor.numel() and tensor.data_ptr() in seen):
+            state[name] = tensor
         seen.add(tensor.data_ptr())
+    stored = _as_saved(loaded.module, state, target)
+    weights = {f"{name}.weight": layer for name, layer in layers.items()}
+    if changed := [name for name in weights if name not in stored or stored[name].data_ptr() != state[name].data_ptr()]:
+        named = [f"{name.removesuffix('.weight')}: its files hold it under another name or within another tensor" for name in changed]
+        raise DmxError(_listed("these layers cannot be exported; leave them in bf16", named))
+    kept = [name for name in state if name in stored]
+    return [(weights[n].name, weights[n]) if n in weights else (n, stored[n]) for n in [*kept, *(n for n in stored if n not in state)]]
+
+
+def _as_saved(module: Any, state: dict[str, torch.Tensor], target: Target) -> dict[str, torch.Tensor]:
+    """Tensors as save_pretrained writes them: from version 5 on, transformers holds some models, such as those with experts, under other
+    names and in other pieces than their files do. Where a target holds no pieces, the module's own tensors."""
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:
+        return state
+    found: dict[str, torch.Tensor] = revert_weight_conversion(module, state)
+    return found if target.pieces or len(found) == len(state) else state
 
 
 def _is_tied(loaded: LoadedModel) -> bool:

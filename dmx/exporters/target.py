@@ -20,6 +20,7 @@ class Target:
     """A layout on disk."""
 
     name: str
+    pieces: bool  #: whether transformers merges what a model's files hold in pieces, such as experts, where it is left in float
     refusals: Callable[[Mapping[str, Layer], str], list[str]]  #: layers and policy -> what cannot be held, each with its layer
     tensors: Callable[[MXTensor], dict[str, npt.NDArray[Any]]]  #: suffix -> array, of one layer
     shapes: Callable[[Layer], dict[str, tuple[np.dtype[Any], tuple[int, ...]]]]  #: suffix -> dtype and shape, before anything is converted
@@ -29,7 +30,7 @@ class Target:
 TARGETS: Registry[Target] = Registry(
     "export target",
     [
-        Target(name=name, refusals=module.refusals, tensors=module.tensors, shapes=module.shapes, config=module.config)
-        for name, module in (("compressed-tensors", compressed_tensors), ("quark", quark), ("mxsim", mxsim_layout))
+        Target(name=name, pieces=pieces, refusals=it.refusals, tensors=it.tensors, shapes=it.shapes, config=it.config)
+        for name, it, pieces in (("compressed-tensors", compressed_tensors, False), ("quark", quark, True), ("mxsim", mxsim_layout, True))
     ],
 )

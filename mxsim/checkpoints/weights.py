@@ -92,7 +92,10 @@ def modules_with(tensors: Tensors, suffixes: Iterable[str]) -> list[str]:
 def float_linears(tensors: Tensors) -> list[str]:
     """Modules whose weight is a float matrix and by its name a linear's: only their classes, which no file holds, say for sure."""
     return [
-        name.removesuffix(".weight")
-        for name, stored in tensors.items()
-        if name.endswith(".weight") and stored.is_float and len(stored.shape) == 2 and not any(part in name.lower() for part in NOT_LINEAR)
+        name.removesuffix(".weight") for name, stored in tensors.items() if stored.is_float and named_as_linear(name, len(stored.shape))
     ]
+
+
+def named_as_linear(name: str, axes: int) -> bool:
+    """Whether a float tensor of a name is by it, and by its number of axes, the weight of a linear."""
+    return name.endswith(".weight") and axes == 2 and not any(part in name.lower() for part in NOT_LINEAR)
