@@ -6,6 +6,7 @@ import itertools
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from analysis.experiments import Experiments, read_experiments
@@ -22,11 +23,17 @@ def read(folder: Path, model: str | None, text: str | None) -> list[tuple[Analys
 
 
 def read_part(folder: Path, keys: Iterable[str]) -> tuple[Analysis, list[Experiments]]:
-    """The analysis, and its experiments, of the model and text that the runs of these keys are of, whatever else the folder holds.
+    """The analysis, and its experiments, of the runs of these keys alone; a note tells how many others the folder holds.
 
     Raises: AnalysisError where no run of these keys finished, or where they are of several models or texts.
     """
-    return _analysed(folder, part_of(read_results(folder), keys))
+    results = read_results(folder)
+    analysis, experiments = _analysed(folder, part_of(results, keys))
+    others = len({record.key for record in results.records}) - len({record.key for record in analysis.results.records})
+    if others:
+        note = f"the folder holds {others} more runs, of other configurations: left out here; python -m analysis report draws all"
+        analysis = replace(analysis, notes=(*analysis.notes, note))
+    return analysis, experiments
 
 
 def _analysed(folder: Path, part: Results) -> tuple[Analysis, list[Experiments]]:

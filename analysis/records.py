@@ -170,16 +170,16 @@ def choose(results: Results, *, model: str | None = None, text: str | None = Non
 
 
 def part_of(results: Results, keys: Iterable[str]) -> Results:
-    """The part, of one model and one text, that the runs of these keys belong to, with all that can be compared with them.
+    """The runs of these keys alone, of one model and one text.
 
-    Raises: AnalysisError where no run of these keys finished, or where they belong to several parts.
+    Raises: AnalysisError where no run of these keys finished, or where they are of several models or texts.
     """
     wanted = set(keys)
-    parts = [part for part in choose(results) if any(record.key in wanted for record in part.records)]
-    if len(parts) != 1:
-        told = "none of these runs" if not parts else f"runs of {len(parts)} models or texts"
+    part = results.with_records(record for record in results.records if record.key in wanted)
+    if len(part.subjects) != 1:
+        told = "none of these runs" if not part.records else f"runs of {len(part.subjects)} models or texts"
         raise AnalysisError(f"{told} in {str(results.folder)!r}, the runs of one model and text are expected: name runs of one sweep")
-    return parts[0]
+    return part
 
 
 def _told_by_others(records: list[Record]) -> list[Record]:
