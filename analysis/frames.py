@@ -16,8 +16,8 @@ import pandas as pd
 
 from analysis.names import METHOD_ORDER, Metric, element_bits, task_metric
 from analysis.records import Record, Results, number
-from analysis.scenarios import budget_id, cost_setting, is_one_step
-from analysis.series import series_labels
+from analysis.scenarios import budget_amount, budget_id, cost_setting, is_one_step
+from analysis.series import look_words, series_labels
 
 ACHIEVED = ("bits", "bits_with_scales", "bytes", "energy_pj", "latency_s")
 
@@ -49,7 +49,7 @@ def frames_of(results: Results) -> Frames:
     notes: list[str] = []
     usual = _usual_setting(results.records, notes)
     runs, kept = _runs(results, usual, notes)
-    records = {record.key: record for record in results.records if record.key in kept}
+    records = {record.key: record for record in kept}
     chances = {
         name: (task or {}).get("chance") for record in records.values() for name, task in (record.quality.get("tasks") or {}).items()
     }
@@ -88,22 +88,24 @@ def _usual_setting(records: Iterable[Record], notes: list[str]) -> str:
     return usual
 
 
-def _runs(results: Results, usual: str, notes: list[str]) -> tuple[pd.DataFrame, set[str]]:
+def _runs(results: Results, usual: str, notes: list[str]) -> tuple[pd.DataFrame, list[Record]]:
     labels = series_labels(results.records)
     rows: list[dict[str, Any]] = []
-    for record in results.records:
+    for place, record in enumerate(results.records):
         setting = cost_setting(record)
         specification, achieved = record.specification, record.achieved
         budget = specification.get("budget") or {}
         row: dict[str, Any] = {
+            "place": place,
             "key": record.key,
             "method": record.method,
             "series": labels[record.key],
             "formats": ",".join(specification.get("formats") or ()),
             "policy": specification.get("policy"),
+            "looked_at": look_words(record),
             "budget_kind": budget.get("kind", ""),
             "budget": str(budget.get("text") or ""),
-            "budget_amount": number(budget.get("amount")),
+            "budget_amount": budget_amount(budget),
             "budget_id": budget_id(record),
             "seed": specification.get("seed"),
         }
@@ -124,16 +126,14 @@ def _runs(results: Results, usual: str, notes: list[str]) -> tuple[pd.DataFrame,
         notes.append(f"{len(broken)} finished runs have no finite perplexity: they stand in the table, not in the fronts")
     same = ["series", "budget_id", "seed"]
     newest = runs.sort_values(["usual", "written", "key"], kind="stable").drop_duplicates(same, keep="last")
+    newest = newest.drop_duplicates("key", keep="last")  # of a file that was copied and then changed
     if len(newest) < len(runs):
         notes.append(
             f"{len(runs) - len(newest)} runs are there more than once (by other code or settings of no effect on their name): "
             "the newest file of each counts" + (", of those with that energy and latency" if not runs["usual"].all() and usual else "")
         )
-    codes = {
-        str((record.specification.get("code") or {}).get("sha256", ""))[:12]
-        for record in results.records
-        if record.key in set(newest["key"])
-    }
+    kept = [results.records[place] for place in sorted(newest["place"])]
+    codes = {str((record.specification.get("code") or {}).get("sha256", ""))[:12] for record in kept}
     if len(codes) > 1:
         notes.append(f"runs of {len(codes)} versions of the code are compared: {', '.join(sorted(codes))}")
     order = {method: index for index, method in enumerate(METHOD_ORDER)}
@@ -143,7 +143,7 @@ def _runs(results: Results, usual: str, notes: list[str]) -> tuple[pd.DataFrame,
     float_run = newest[(newest["method"] == "float") & newest["perplexity"].notna()]
     level = float(float_run["perplexity"].iloc[0]) if len(float_run) else math.nan
     newest["loss_percent"] = 100 * (newest["perplexity"] / level - 1)
-    return newest.drop(columns=["usual", "written", "order"]).reset_index(drop=True), set(newest["key"])
+    return newest.drop(columns=["place", "usual", "written", "order"]).reset_index(drop=True), kept
 
 
 def _layers(records: Mapping[str, Record]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from analysis.configuration import Configuration, Export
 from analysis.errors import AnalysisError
 from analysis.reading import read_part
 from analysis.records import Problem
+from analysis.scenarios import budget_amount
 from mxsim.storage_formats import WIDE_PAIR, FormatPair
 
 CHECKPOINT = "checkpoint"  #: the folder of the export, in that of the job
@@ -230,5 +231,5 @@ def export_one(
 
 def _distance(record: dict[str, Any], bits: float) -> tuple[bool, float, int]:
     budget = record["specification"]["budget"]
-    is_bits = budget["kind"] == "bits" and not budget["is_share"]
-    return (not is_bits, abs(budget["amount"] - bits) if is_bits else 0.0, record["specification"]["seed"])
+    is_bits = budget["kind"] == "bits"
+    return (not is_bits, abs(budget_amount(budget) - bits) if is_bits else 0.0, record["specification"]["seed"])

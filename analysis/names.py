@@ -24,6 +24,7 @@ METHOD_TITLES = {
 METHOD_ORDER = tuple(METHOD_TITLES)
 OWN_METHODS = ("dmx", "dmx_kl", "dmx_paper")
 REFERENCES = ("uniform", "float")
+TEXTLESS = ("first_last", "uniform_fit", *REFERENCES)  #: what chooses without a look at the search text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

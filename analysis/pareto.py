@@ -74,11 +74,11 @@ def sign(quality: Metric) -> float:
 def points_table(frames: Frames, metrics: list[str]) -> pd.DataFrame:
     """A row a series and budget: the seeds' median, least and largest of every metric, and the run that stands for them.
 
-    Columns: series, method, formats, policy, budget_kind, budget, budget_id, budget_amount, seeds, key (the run of median perplexity), and
-    METRIC, METRIC:low, METRIC:high.
+    Columns: series, method, formats, policy, looked_at, budget_kind, budget, budget_id, budget_amount, seeds, key (the run of median
+    perplexity), and METRIC, METRIC:low, METRIC:high.
     """
     rows = []
-    told = ("series", "method", "formats", "policy", "budget_kind", "budget", "budget_id", "budget_amount")
+    told = ("series", "method", "formats", "policy", "looked_at", "budget_kind", "budget", "budget_id", "budget_amount")
     for _, group in frames.runs.groupby(["series", "budget_id"], sort=False):
         row = {name: group.iloc[0][name] for name in told}
         ranked = group.dropna(subset=["perplexity"]).sort_values(["perplexity", "seed"], kind="stable")

@@ -10,6 +10,7 @@ from analysis.records import Record, number
 #: Budgets that are met alike whatever the device and its steps: those are told, and change nothing.
 ANYWHERE = ("bits", "bytes")
 USUAL_CACHE = "bf16"
+WIDE_BITS = 16  #: what a budget in bits is a share of
 
 
 def cost_setting(record: Record) -> str:
@@ -55,12 +56,17 @@ def _fitted(record: Record, asked: Iterable[Mapping[str, Any] | None]) -> list[d
     return steps
 
 
+def budget_amount(budget: Mapping[str, Any]) -> float:
+    """The budget's amount; a share of BF16's bits in bits, other shares as they are. NaN where it has none."""
+    return number(budget.get("amount")) * (WIDE_BITS if budget.get("kind") == "bits" and budget.get("is_share") else 1)
+
+
 def budget_id(record: Record) -> str:
-    """The same for budgets that ask the same, however they were typed (bits=5 and bits=5.0), and on any device where it does not matter."""
+    """The same for budgets that ask the same, however typed (bits=5, 5.0 and 0.3125x), and on any device where it does not matter."""
     budget = record.specification.get("budget")
     if not budget:
         return ""
-    amount = f"{float(budget['amount']):.9g}{'x' if budget.get('is_share') else ''}"
+    amount = f"{budget_amount(budget):.9g}{'x' if budget.get('is_share') and budget.get('kind') != 'bits' else ''}"
     return ", ".join([f"{budget_reading(budget)}={amount}", *(part for part in budget_place(record).values() if part)])
 
 

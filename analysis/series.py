@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.names import METHOD_TITLES, REFERENCES, format_titles
+from analysis.names import METHOD_TITLES, REFERENCES, TEXTLESS, format_titles
 from analysis.records import Record
 from analysis.scenarios import budget_place, budget_reading
 
 #: A series spans them, they change no result, or what they change is told elsewhere: the windows by the subject, the device by budgets of
 #: costs and by what energies are of.
 UNTOLD_SETTINGS = ("seed", "budget", "device", "device_sha256", "threads", "scenario", "report_windows")
-ORDER = ("formats", "policy", "tied", "operands", "budgets", "steps", "cache", "assumed", "figures")
+LOOK = ("tokens", "context", "search_part")  #: what of the search text a method looks at
+ORDER = ("formats", "policy", "tied", "operands", "budgets", "steps", "cache", "assumed", "figures", *LOOK)
 OWN = ("tied", "operands")  #: what a method's own way is to tie operands is told by its name already
 COMMON = tuple(name for name in ORDER if name not in OWN)
 
@@ -55,7 +56,18 @@ def _choices(record: Record, titles: Mapping[str, str]) -> dict[str, str | None]
         "operands": "operands apart" if specification.get("apart") else "operands together",
         "budgets": f"budgets in {budget_reading(specification.get('budget') or {})}" + (f" {device}" if device else ""),
         **place,
+        **_look(record),
     }
+
+
+def look_words(record: Record) -> str:
+    """What of the search text a run looked at: "tokens 65536, context 256, search_part first"; "" of a method that looks at none."""
+    return ", ".join(part for part in _look(record).values() if part)
+
+
+def _look(record: Record) -> dict[str, str | None]:
+    told = {} if record.method in TEXTLESS else _settings(record)
+    return {name: f"{name} {told[name]}" if name in told else None for name in LOOK}
 
 
 def _varied_settings(record: Record, siblings: Sequence[Record]) -> list[str]:
@@ -64,7 +76,7 @@ def _varied_settings(record: Record, siblings: Sequence[Record]) -> list[str]:
     return [
         f"{name} {_value(settings[name])}"
         for name in sorted(settings)
-        if len({json.dumps(other.get(name), sort_keys=True) for other in everyone}) > 1
+        if name not in LOOK and len({json.dumps(other.get(name), sort_keys=True) for other in everyone}) > 1
     ]
 
 

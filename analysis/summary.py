@@ -70,6 +70,7 @@ def analyse(results: Results) -> Analysis:
         notes.append("there are only reference runs (float, uniform): no method to compare")
     if not (points["method"] == "float").any():
         notes.append("the float model's run is missing: losses in percent cannot be told")
+    notes += _look_notes(searched, name)
     absent = [metric.short for metric in COSTS if metric not in costs]
     if absent:
         notes.append(
@@ -105,8 +106,17 @@ def main_series(points: pd.DataFrame) -> str | None:
 
 
 def _alike(points: pd.DataFrame, one: pd.Series) -> pd.DataFrame:
-    """The points that had the same formats and policy to choose from: only those are a fair comparison."""
-    return points[(points["formats"] == one["formats"]) & (points["policy"] == one["policy"])]
+    """The points that had the same formats, policy and text to choose by: only those are a fair comparison."""
+    same = (points["formats"] == one["formats"]) & (points["policy"] == one["policy"])
+    return points[same & (points["looked_at"].isin(["", one["looked_at"]]) | (one["looked_at"] == ""))]
+
+
+def _look_notes(searched: pd.DataFrame, name: str | None) -> list[str]:
+    """A note where methods looked at another part or amount of text than the main series."""
+    mine = next(iter(searched.loc[searched["series"] == name, "looked_at"]), "")
+    others = searched[~searched["looked_at"].isin(["", mine])] if mine else searched.iloc[:0]
+    told = list(dict.fromkeys(others["series"]))
+    return [f"the headline compares {name} with none of {_listed(told)}: they looked at another part of the search text"] if told else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from analysis.plots.style import ROLE_STYLES, STYLES, Style, looks, role_style
 from analysis.plots.trajectory import distinct_operands
 from analysis.records import Record
 from analysis.roles import PAPER_HIGH
+from analysis.scenarios import budget_amount
 from analysis.views import Line, Mark, View
 
 SIZES = (("wide", 900, 470), ("narrow", 360, 380))
@@ -214,7 +215,7 @@ def progress_chart(record: Record, steps: pd.DataFrame, column: str, title: str)
         return ""
     known = steps.dropna(subset=[column])
     target = record.specification.get("budget") or {}
-    level = float(target["amount"]) if column == "bits" and target.get("kind") == "bits" else None
+    level = budget_amount(target) if column == "bits" and target.get("kind") == "bits" else None
     values = list(known[column]) + ([level] if level is not None else [])
     chart = Chart.framed(430, 230, (float(known["step"].min()), float(known["step"].max())), spanned(values), "step", title)
     step = max(1, math.ceil(len(known) / 200))

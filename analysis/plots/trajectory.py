@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from analysis.frames import offsets_of
 from analysis.plots.style import BLUE, RC, RED, role_style
 from analysis.records import Record
+from analysis.scenarios import budget_amount
 
 
 def trajectory_plot(record: Record, steps: pd.DataFrame, title: str) -> Figure | None:
@@ -39,7 +40,7 @@ def trajectory_plot(record: Record, steps: pd.DataFrame, title: str) -> Figure |
             low.plot(steps["step"], steps["bits"], color=BLUE, label="bits")
             target = record.specification.get("budget") or {}
             if target.get("kind") == "bits":
-                low.axhline(target["amount"], color=BLUE, linestyle=":", linewidth=1)
+                low.axhline(budget_amount(target), color=BLUE, linestyle=":", linewidth=1)
             low.set_ylabel("average bits (solid)")
         if "loss" in steps and steps["loss"].notna().any():
             right = low.twinx()

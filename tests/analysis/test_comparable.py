@@ -124,6 +124,23 @@ def test_the_same_runs_by_other_code_for_another_device_are_one_series(small: Pa
     assert any("h100" in note for note in frames.notes)
 
 
+def test_of_two_files_of_one_run_the_newest_is_told_whole(small: Path) -> None:
+    (path,) = (
+        path for path in (small / "records").iterdir() if '"method": "dmx"' in path.read_text() and '"text": "bits=5.0"' in path.read_text()
+    )
+    older = json.loads(path.read_text())
+    older["quality"]["perplexity"] = 9.99
+    older["assignment"]["layers"] = {name: {"weight": "bf16", "activation": "bf16"} for name in older["assignment"]["layers"]}
+    for name in ("0-old.json", "zz-old.json"):
+        (path.parent / name).write_text(json.dumps(older))
+        os.utime(path.parent / name, (1e9, 1e9))
+    analysis = analyse(read_results(small))
+    own = analysis.frames.records[older["key"]]
+    assert own.path == path
+    assert own.quality["perplexity"] == analysis.frames.runs.set_index("key").loc[older["key"], "perplexity"] != 9.99
+    assert "bf16" not in set(analysis.frames.layers[analysis.frames.layers["key"] == older["key"]]["format"])
+
+
 def test_a_device_is_named_only_for_budgets_of_costs(small: Path) -> None:
     write_folder(small, methods=("dmx",), budgets=(5.0,), seeds=1, blocks=2, kind="latency", references=False)
     changed(small, "", scenario())

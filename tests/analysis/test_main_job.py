@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 
 from analysis.configuration import Configuration
 from analysis.errors import AnalysisError
-from analysis.main_job import check_export, run, sweep_of
+from analysis.main_job import _distance, check_export, run, sweep_of
 from mxsim.errors import MxsimError
 
 
@@ -141,6 +141,31 @@ def test_the_page_is_of_the_text_asked_for(inputs: Path, tmp_path: Path) -> None
     for number in (1, 2, 1):
         page = run(asked(inputs, tmp_path / "out", text=str(tmp_path / f"text{number}.txt"), **quick), lambda line: None).page
         assert f"evaluated on text{number}.txt" in page.read_text(encoding="utf-8")
+
+
+def test_the_result_is_of_the_configuration_asked_for(inputs: Path, tmp_path: Path) -> None:
+    quick = {"budgets": ["bits=5"], "methods": ["dmx", "kl"], "export": None}
+    earlier = run(asked(inputs, tmp_path / "out", **quick | {"budgets": ["bits=5", "bits=6"]}), lambda line: None)
+    changed = {**quick, "policy": "quark", "search": {"steps": 4, "refine": 2}}
+    outcome = run(asked(inputs, tmp_path / "out", **changed), lambda line: None)
+    alone = run(asked(inputs, tmp_path / "alone", **changed), lambda line: None)
+    assert outcome.headline == alone.headline
+    assert outcome.headline.startswith("dMX at 5.0 bits ")
+    summaries = [json.loads((tmp_path / name / "fronts" / "summary.json").read_text()) for name in ("out", "alone")]
+    assert summaries[0]["runs"] == summaries[1]["runs"]
+    note = "the folder holds 7 more runs, of other configurations: left out here; python -m analysis report draws all"
+    assert note in summaries[0]["notes"]
+    assert note in outcome.page.read_text(encoding="utf-8")
+    again = run(asked(inputs, tmp_path / "out", **quick | {"budgets": ["bits=5", "bits=6"]}), lambda line: None)
+    assert again.headline == earlier.headline
+
+
+def test_a_share_of_bf16_s_bits_is_as_near_as_its_bits() -> None:
+    def record(text: str, amount: float, **more: bool) -> dict[str, Any]:
+        return {"specification": {"budget": {"kind": "bits", "text": text, "amount": amount, "is_share": False, **more}, "seed": 0}}
+
+    records = [record("bits=4", 4.0), record("bits=0.3125x", 0.3125, is_share=True), record("bits=6", 6.0)]
+    assert min(records, key=lambda one: _distance(one, 5.0)) is records[1]
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 pytest.importorskip("pandas")
 
+from analysis.page.charts import progress_chart
+from analysis.plots.trajectory import trajectory_plot
 from analysis.records import read_results
+from analysis.representatives import trajectory_record
 from analysis.roles import paper_claim
 from analysis.summary import Comparison, analyse, digits_of, loses, sentences
 from tests.analysis.make_records import write_folder
@@ -63,6 +68,53 @@ def test_budgets_in_bits_take_the_headline(in_bits: Path) -> None:
     analysis = analyse(read_results(in_bits))
     assert analysis.main_series == "dMX (budgets in bits)"
     assert "at 5.0 bits" in analysis.headline
+
+
+def test_a_share_of_bits_is_told_in_bits(in_bits: Path) -> None:
+    before = analyse(read_results(in_bits)).headline
+
+    def share(record: dict[str, Any]) -> None:
+        budget = record["specification"]["budget"]
+        if budget:
+            budget |= {"amount": budget["amount"] / 16, "is_share": True, "text": f"bits={budget['amount'] / 16}x"}
+
+    changed(in_bits, "", share, wanted=("kl",))
+    assert analyse(read_results(in_bits)).headline == before
+    changed(in_bits, "", share, wanted=("dmx",))
+    analysis = analyse(read_results(in_bits))
+    assert analysis.headline == before
+    (bits, *_) = analysis.views
+    assert [mark.label for mark in bits.lines[0].marks] == ["5", "6"]
+    record = trajectory_record(analysis, "dmx")
+    assert record is not None
+    assert record.specification["budget"]["text"] == "bits=0.3125x"
+    steps = analysis.frames.trajectories[analysis.frames.trajectories["key"] == record.key]
+    figure = trajectory_plot(record, steps, "title")
+    assert figure is not None
+    assert list(figure.axes[-2].lines[1].get_ydata()) == [5.0, 5.0]
+    drawn = progress_chart(record, steps, "bits", "average bits")
+    least = min(float(one) for one in re.findall(r'text-anchor="end">([0-9.]+)<', drawn))
+    assert least >= 4.8
+
+
+def look(record: dict[str, Any], tokens: int) -> None:
+    record["specification"]["settings"] |= {"tokens": tokens, "context": 256, "search_part": "all"}
+
+
+def test_what_was_searched_on_other_text_is_named_and_not_compared(in_bits: Path) -> None:
+    before = analyse(read_results(in_bits)).headline
+    write_folder(in_bits, methods=("first_last",), budgets=(5.0, 6.0), blocks=2, references=False)
+    changed(in_bits, "", lambda record: look(record, 4096))
+    assert analyse(read_results(in_bits)).headline == before
+    changed(in_bits, "", lambda record: look(record, 1024), wanted=("kl", "first_last", "uniform", "float"))
+    analysis = analyse(read_results(in_bits))
+    series = {"dMX (tokens 4096)", "KL (tokens 1024)", "first/last high"}
+    assert series <= set(analysis.points["series"])
+    assert "against" in analysis.headline
+    assert analysis.headline.endswith("for first/last high")
+    assert any("the headline compares dMX (tokens 4096) with none of KL (tokens 1024):" in note for note in analysis.notes)
+    changed(in_bits, "9", lambda record: look(record, 4096), wanted=("kl",))
+    assert analyse(read_results(in_bits)).headline == before.replace("dMX", "dMX (tokens 4096)").replace("KL", "KL (tokens 4096)")
 
 
 def test_absent_roles_are_named_in_one_order() -> None:
