@@ -15,28 +15,41 @@ from analysis.labelling import place
 from analysis.plots.style import RC, STYLES
 from analysis.views import Line, View
 
+_WIDTH, _HEIGHT = 7.2, 4.6  #: inches, of a figure whose legend stands beside the axes
+_ROW, _SAMPLE, _LETTER = 0.18, 0.65, 0.062  #: inches of a legend: a row, the sample before its text, a letter
 _SIZES = {"P": 7.0, "X": 6.5, "D": 5.0}  #: thin or wide markers, brought to the same weight
 
 
 def front_plot(view: View, title: str) -> Figure:
     """One view. Filled markers: on the series' own front; pale ones: dominated. A bar: least to most over seeds."""
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-        axes = figure.add_subplot()
-        draw_front(axes, view)
         handles = [_handle(line) for line in view.lines]
         if view.uniform:
             style = STYLES["uniform"]
             handles.append(Line2D([], [], color=style.colour, marker=style.marker, linestyle="", label="one format everywhere"))
         if view.float_level is not None:
             handles.append(Line2D([], [], color=STYLES["float"].colour, dashes=STYLES["float"].dash, linewidth=1, label="float model"))
+        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+        axes = figure.add_subplot()
+        draw_front(axes, view)
         if handles:
-            figure.legend(handles=handles, loc="outside right upper", handlelength=3.4)
+            _legend(figure, handles, title)
         axes.set_title(title, loc="left")
         figure.draw_without_rendering()  # settles the layout, so that labels can be placed in pixels
         figure.set_layout_engine("none")
         _label(axes, view)
     return figure
+
+
+def _legend(figure: Figure, handles: list[Line2D], title: str) -> None:
+    """Beside the axes where it leaves room for the title and all its rows; else below, in a figure that grows with it."""
+    entry = _SAMPLE + _LETTER * max(len(str(handle.get_label())) for handle in handles)
+    if len(handles) * _ROW < _HEIGHT - 1 and entry + 1.2 * _LETTER * len(title) < _WIDTH - 0.6:
+        figure.legend(handles=handles, loc="outside right upper", handlelength=3.4)
+        return
+    columns = 2 if 2 * entry <= 1.5 * _WIDTH else 1
+    figure.set_size_inches(max(_WIDTH, columns * entry), _HEIGHT + _ROW * -(-len(handles) // columns))
+    figure.legend(handles=handles, loc="outside lower left", handlelength=3.4, ncols=columns)
 
 
 def draw_front(axes: Axes, view: View) -> None:

@@ -108,6 +108,7 @@ def shade(bits: float) -> tuple[str, str]:
 
 #: matplotlib settings of every figure
 RC: Any = {
+    "text.parse_math": False,  # names of models and texts may hold dollars
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,

@@ -31,6 +31,14 @@ def test_stacks_add_up_to_the_report(reports: list[CostReport]) -> None:
             assert axes.get_ylabel().split(", ")[1].startswith(("mJ", "MB"))
 
 
+def test_the_legend_of_stacks_hides_no_bar(reports: list[CostReport]) -> None:
+    figure = stacked_energy(reports)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["mac", "sram", "dram", "quantise", "static"]
+    assert not any(legend.get_window_extent().overlaps(axes.get_tightbbox()) for axes in figure.axes)
+
+
 def test_layers_lie_under_their_roof(reports: list[CostReport]) -> None:
     axes = roofline_plot(reports).axes[0]
     roofs = [line for line in axes.lines if len(line.get_xdata()) > 1]

@@ -8,8 +8,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -26,10 +28,13 @@ from analysis.experiments import read_experiments
 from analysis.figures import figures
 from analysis.page import page
 from analysis.page.browser import Browser, chromium, find_chromium, inspect
+from analysis.plots.cost import save
 from analysis.plots.format_map import format_maps
+from analysis.plots.front import front_plot
 from analysis.records import read_results
 from analysis.summary import Analysis, analyse, sentences
 from tests.analysis.make_records import write_folder, write_hardware
+from tests.analysis.test_comparable import changed
 
 CHROMIUM = find_chromium()
 
@@ -140,13 +145,52 @@ def test_every_figure_is_drawn_with_units(folder: Path, analysis: Analysis, tmp_
     axes = drawn["front_perplexity_by_energy"].axes[0]
     assert re.search(r"energy per step, [munpµkM]?J$", axes.get_xlabel())
     assert axes.get_ylabel() == "perplexity"
-    from analysis.plots.cost import save
-
     save(drawn["front_perplexity_by_bits"], tmp_path / "front")
     save(drawn["format_maps"], tmp_path / "maps")
     for stem in ("front", "maps"):
         ElementTree.parse(tmp_path / f"{stem}.svg")
         assert (tmp_path / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_dollars_in_names_are_dollars(tmp_path: Path) -> None:
+    model, text = "costs $a_b$", "costs_$5_to_$10.txt"
+    folder = write_folder(tmp_path / "sweep", methods=("dmx",), budgets=(5.0,), seeds=1, blocks=2, model=model)
+    write_hardware(folder, model)
+
+    def renamed(record: dict[str, Any]) -> None:
+        record["specification"]["text"]["report"]["name"] = text
+        for layer in record["costs"]["layers"]:
+            layer["name"] = layer["name"].replace("q_proj", "$q_$")
+
+    changed(folder, "", renamed)
+    drawn = dict(figures(analyse(read_results(folder)), read_experiments(folder)[0]))
+    assert {"front_perplexity_by_bits", "format_maps", "roles", "trajectory_dmx", "cost_energy", "roofline", "hardware"} <= set(drawn)
+    for name, figure in drawn.items():
+        save(figure, tmp_path / name, ("svg",))
+        told = (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
+        assert model in told
+        assert "math" not in told
+    assert text in (tmp_path / "roles.svg").read_text(encoding="utf-8")
+    assert "$q_$" in (tmp_path / "cost_energy.svg").read_text(encoding="utf-8")
+
+
+def test_a_legend_of_many_series_is_whole_and_clear_of_the_title(analysis: Analysis) -> None:
+    title = "stories260K, tinystories_val.txt (second half)"
+    (few, *_) = analysis.views
+    assert tuple(front_plot(few, title).get_size_inches()) == (7.2, 4.6)
+    (line, *_) = few.lines
+    many = tuple(replace(line, label=f"dMX, loss KL (budgets in latency on b200, tokens {count})") for count in range(31))
+    for lines in (many, many[:1], many[:12]):
+        figure = front_plot(replace(few, lines=lines), title)
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        extent = legend.get_window_extent()
+        assert extent.x0 >= 0
+        assert extent.y0 >= 0
+        assert extent.x1 <= figure.bbox.x1
+        assert extent.y1 <= figure.bbox.y1
+        (axes,) = figure.axes
+        assert not extent.overlaps(axes.get_tightbbox())
 
 
 def test_one_single_point_is_drawn_with_a_note(tmp_path: Path) -> None:
