@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from analysis.records import Record
-from analysis.scenarios import setting_words, step_words
+from analysis.scenarios import priced_device, setting_words, step_words
 from analysis.summary import Analysis, nearest_budget
-from mxsim.devices import Device, load_device
-from mxsim.errors import MxsimError
+from mxsim.devices import Device
 
 
 def compared_runs(analysis: Analysis) -> dict[str, str]:
@@ -32,15 +31,9 @@ def trajectory_record(analysis: Analysis, method: str) -> Record | None:
 
 
 def device_of(analysis: Analysis) -> tuple[Device | None, str]:
-    """The device that costs are of, as mxsim knows it (None where it does not), and its name with the scenario."""
+    """The device that costs are of, with the figures they are of (None where these are not known), and its name with the scenario."""
     record = analysis.frames.priced
-    if record is None:
-        return None, "no device"
-    assume = [name for name in record.scenario.get("assume") or () if name]
-    try:
-        return load_device(str((record.costs or {})["device"]), assume=assume), setting_words(record)
-    except MxsimError:
-        return None, setting_words(record)
+    return (None, "no device") if record is None else (priced_device(record)[0], setting_words(record))
 
 
 def step_of(analysis: Analysis) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analysis.records import Record, number
+from mxsim.devices import Device
+from mxsim.devices.reader import figures_sha256, load_device
+from mxsim.errors import MxsimError
 
 #: Budgets that are met alike whatever the device and its steps: those are told, and change nothing.
 ANYWHERE = ("bits", "bytes")
@@ -29,6 +32,17 @@ def step_words(record: Record) -> str:
     """The device and the one step that a record's layers are priced in, the first of its scenario; "" where they are not."""
     device = (record.costs or {}).get("device")
     return ", ".join([str(device), _words([{**steps_of(record)[0], "times": 1}], record.scenario)]) if device else ""
+
+
+def priced_device(record: Record) -> tuple[Device | None, str]:
+    """The device with the figures that a record's costs are of; None where they are not at hand, and why where others took their place."""
+    name = str((record.costs or {}).get("device"))
+    try:
+        if record.device_sha256 not in ("", figures_sha256(name)):
+            return None, f"figures of {name} have changed since the costs were modelled: its figures and roofs are not shown"
+        return load_device(name, assume=[one for one in record.scenario.get("assume") or () if one]), ""
+    except MxsimError:
+        return None, ""
 
 
 def is_one_step(record: Record) -> bool:

@@ -13,6 +13,7 @@ from analysis.names import COSTS, KL, OWN_METHODS, PERPLEXITY, REFERENCES
 from analysis.pareto import dominance, hypervolumes, points_table
 from analysis.records import Problem, Results
 from analysis.roles import paper_claim, role_table
+from analysis.scenarios import priced_device
 from analysis.views import View, costs_of, qualities_of, views
 
 MOST_DIGITS = 6  #: of a percentage
@@ -71,6 +72,7 @@ def analyse(results: Results) -> Analysis:
     if not (points["method"] == "float").any():
         notes.append("the float model's run is missing: losses in percent cannot be told")
     notes += _look_notes(searched, name)
+    notes += [why for why in [priced_device(frames.priced)[1] if frames.priced else ""] if why]
     absent = [metric.short for metric in COSTS if metric not in costs]
     if absent:
         notes.append(
@@ -112,10 +114,11 @@ def _alike(points: pd.DataFrame, one: pd.Series) -> pd.DataFrame:
 
 
 def _look_notes(searched: pd.DataFrame, name: str | None) -> list[str]:
-    """A note where methods looked at another part or amount of text than the main series."""
-    mine = next(iter(searched.loc[searched["series"] == name, "looked_at"]), "")
-    others = searched[~searched["looked_at"].isin(["", mine])] if mine else searched.iloc[:0]
-    told = list(dict.fromkeys(others["series"]))
+    """A note where baselines looked at another part or amount of text than the main series."""
+    own = searched[searched["series"] == name]
+    baselines = searched[~searched["method"].isin(OWN_METHODS) & searched["budget_id"].isin(own["budget_id"])]
+    alike = own["looked_at"].iloc[0] if len(own) else ""
+    told = list(dict.fromkeys(baselines.loc[~baselines["looked_at"].isin(["", alike]), "series"])) if alike else []
     return [f"the headline compares {name} with none of {_listed(told)}: they looked at another part of the search text"] if told else []
 
 

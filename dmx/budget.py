@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from dmx.errors import DmxError
 from mxsim.assignment import Assignment
 from mxsim.cost_table import build_cost_table
 from mxsim.costing import price_workload
-from mxsim.devices.reader import load_device
+from mxsim.devices.reader import figures_sha256, load_device
 from mxsim.errors import unknown_name
 from mxsim.shapes import ModelShape
 from mxsim.storage_formats import FormatPair
@@ -85,7 +84,7 @@ class Scenario:
     @property
     def device_sha256(self) -> str | None:
         """Of the device's figures, which neither a name nor a file's place tells."""
-        return None if self.device is None else hashlib.sha256(repr(load_device(self.device)).encode()).hexdigest()
+        return None if self.device is None else figures_sha256(self.device)
 
     def to_json(self) -> dict[str, Any]:
         return {

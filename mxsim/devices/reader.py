@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -61,6 +62,11 @@ def load_device(device: str | Path | Device, *, assume: tuple[str, ...] | list[s
     else:
         raise unknown_name("device", str(device), device_names())
     return found.assuming(list(assume)) if assume else found
+
+
+def figures_sha256(device: str | Path) -> str:
+    """The hash of a device's figures, which neither a name nor a file's place tells. Args and raises: as load_device."""
+    return hashlib.sha256(repr(load_device(device)).encode()).hexdigest()
 
 
 @lru_cache(maxsize=32)

@@ -13,13 +13,16 @@ import pytest
 
 pytest.importorskip("pandas")
 
+from analysis.figures import figures
 from analysis.frames import frames_of
 from analysis.names import COSTS
+from analysis.page import page
 from analysis.reading import folder_names, read
 from analysis.records import choose, read_results
 from analysis.representatives import device_of, step_of
 from analysis.summary import analyse
 from analysis.views import view
+from mxsim.devices.reader import figures_sha256
 from tests.analysis.make_records import write_folder
 
 B200 = {"device": "b200", "phases": [{"phase": "decode", "batch": 1, "context": 1024, "times": 1.0}], "assume": [], "kv_format": "bf16"}
@@ -219,6 +222,19 @@ def test_what_costs_are_of_is_the_whole_scenario(small: Path) -> None:
     changed(small, "", scenario(phases=phases[:1]))
     analysis = analyse(read_results(small))
     assert "per step" in view(analysis.frames, analysis.points, analysis.views[0].quality, latency).x_title
+
+
+def test_figures_that_have_changed_since_are_not_shown(small: Path) -> None:
+    for told, is_known in ((figures_sha256("b200"), True), ("f" * 64, False)):
+        changed(small, "", lambda record, told=told: record["specification"]["settings"].update(device_sha256=told))
+        analysis = analyse(read_results(small))
+        device, setting = device_of(analysis)
+        assert (device is not None) == is_known
+        assert setting.startswith("b200, decode")
+        assert any("figures of b200 have changed since the costs were modelled" in note for note in analysis.notes) != is_known
+        (roofline,) = (figure for name, figure in figures(analysis, []) if name == "roofline")
+        assert any(text.get_text().endswith("roof") for text in roofline.legends[0].get_texts()) == is_known
+        assert ("NVIDIA Blackwell datasheet" in page(analysis, [])) == is_known
 
 
 def test_the_assumption_of_the_costs_is_told_whichever_record_comes_first(small: Path) -> None:
