@@ -75,7 +75,7 @@ def points_table(frames: Frames, metrics: list[str]) -> pd.DataFrame:
     """A row a series and budget: the seeds' median, least and largest of every metric, and the run that stands for them.
 
     Columns: series, method, formats, policy, looked_at, budget_kind, budget, budget_id, budget_amount, seeds, key (the run of median
-    perplexity), and METRIC, METRIC:low, METRIC:high.
+    perplexity), and METRIC, METRIC:low, METRIC:high, METRIC:seeds (that have a value).
     """
     rows = []
     told = ("series", "method", "formats", "policy", "looked_at", "budget_kind", "budget", "budget_id", "budget_amount")
@@ -85,7 +85,7 @@ def points_table(frames: Frames, metrics: list[str]) -> pd.DataFrame:
         row |= {"seeds": len(group), "key": (ranked if len(ranked) else group).iloc[max(len(ranked) - 1, 0) // 2]["key"]}
         for metric in metrics:
             values = group[metric].dropna() if metric in group else pd.Series(dtype=float)
-            row |= {metric: values.median(), f"{metric}:low": values.min(), f"{metric}:high": values.max()}
+            row |= {metric: values.median(), f"{metric}:low": values.min(), f"{metric}:high": values.max(), f"{metric}:seeds": len(values)}
         rows.append(row)
     return pd.DataFrame(rows)
 

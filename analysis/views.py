@@ -29,7 +29,8 @@ class Mark:
     y_high: float
     label: str  #: short, beside the point: "5.0"
     budget: str  #: as asked: "bits=5.0"
-    seeds: int
+    seeds: int  #: that have this quality
+    runs: int  #: seeds that finished
     key: str  #: the run that stands for it
     on_front: bool  #: of its own series
 
@@ -113,7 +114,8 @@ def view(frames: Frames, points: pd.DataFrame, quality: Metric, cost: Metric) ->
                 y_high=row[f"{quality.column}:high"],
                 label=_short_budget(row) or str(series).removeprefix("uniform "),
                 budget=row["budget"],
-                seeds=int(row["seeds"]),
+                seeds=int(row[f"{quality.column}:seeds"]),
+                runs=int(row["seeds"]),
                 key=row["key"],
                 on_front=bool(kept),
             )

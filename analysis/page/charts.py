@@ -13,10 +13,10 @@ import pandas as pd
 from analysis.experiments import NAMED, VARIED, Experiments
 from analysis.frames import offsets_of
 from analysis.labelling import place
-from analysis.page.svg import Chart, Scale, ink, number, px, shape, spanned
+from analysis.page.svg import Chart, Scale, ink, px, shape, spanned, tick_texts
 from analysis.plots.cost import Stack
 from analysis.plots.style import ROLE_STYLES, STYLES, Style, looks, role_style
-from analysis.plots.trajectory import distinct_operands
+from analysis.plots.trajectory import LEAST_BITS, distinct_operands
 from analysis.records import Record
 from analysis.roles import PAPER_HIGH
 from analysis.scenarios import budget_amount
@@ -77,7 +77,8 @@ def _data(mark: Mark) -> str:
 
 def tip(view: View, line: Line, mark: Mark) -> str:
     """What hovering a point says, a fact a line."""
-    ranged = f" ({mark.y_low:.4g} to {mark.y_high:.4g} over {mark.seeds} seeds)" if mark.seeds > 1 else ""
+    counted = f"{mark.seeds} seeds" if mark.seeds == mark.runs else f"{mark.seeds} of {mark.runs} seeds"
+    ranged = f" ({mark.y_low:.4g} to {mark.y_high:.4g} over {counted})" if mark.seeds > 1 else f" ({counted})" if mark.runs > 1 else ""
     lines = [f"{line.label}{', ' + mark.budget if mark.budget else ''}"]
     lines.append(f"{view.quality.axis()}: {mark.y:.5g}{ranged}")
     if view.float_level is not None and view.quality.column == "perplexity":
@@ -217,7 +218,8 @@ def progress_chart(record: Record, steps: pd.DataFrame, column: str, title: str)
     target = record.specification.get("budget") or {}
     level = budget_amount(target) if column == "bits" and target.get("kind") == "bits" else None
     values = list(known[column]) + ([level] if level is not None else [])
-    chart = Chart.framed(430, 230, (float(known["step"].min()), float(known["step"].max())), spanned(values), "step", title)
+    span = spanned(values, least=LEAST_BITS if column == "bits" else 0.0)
+    chart = Chart.framed(430, 230, (float(known["step"].min()), float(known["step"].max())), span, "step", title)
     step = max(1, math.ceil(len(known) / 200))
     kept = known.iloc[[*range(0, len(known) - 1, step), len(known) - 1]]
     style = STYLES["dmx"]
@@ -247,9 +249,9 @@ def cost_chart(stacks: Sequence[Stack], terms: Mapping[str, Style], unit: str) -
         x = Scale(0, largest, left, width - (130 if size == "wide" else 20))
         chart = Chart(width, height, x, Scale(0, 1, height - 40, top))
         bottom = top + group * len(rows)
-        for value in x.ticks(3 if size == "narrow" else 6):
+        for value, text in tick_texts(x.ticks(3 if size == "narrow" else 6)):
             chart.parts.append(f'<path class="grid" d="M{px(x(value))} {top}V{bottom}"/>')
-            chart.parts.append(f'<text class="tick" x="{px(x(value))}" y="{bottom + 15}" text-anchor="middle">{number(value)}</text>')
+            chart.parts.append(f'<text class="tick" x="{px(x(value))}" y="{bottom + 15}" text-anchor="middle">{text}</text>')
         chart.parts.append(f'<text class="axis" x="{width - 20}" y="{height - 6}" text-anchor="end">energy per step, {escape(unit)}</text>')
         for i, row in enumerate(rows):
             y = top + group * i

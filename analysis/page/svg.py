@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,23 +45,32 @@ def nice_step(rough: float) -> float:
     return next(multiple * power for multiple in (1, 2, 2.5, 5, 10) if multiple * power >= rough * (1 - 1e-9))
 
 
-def spanned(values: Sequence[float], *, log: bool = False, margin: float = 0.06) -> tuple[float, float]:
-    """Least and largest value with some air; never an empty span. Args: log: leave out what is not above 0."""
+def spanned(values: Sequence[float], *, log: bool = False, margin: float = 0.06, least: float = 0.0) -> tuple[float, float]:
+    """Least and largest value with some air; never an empty span. Args: log: leave out what is not above 0.  least: of a linear span."""
     known = [value for value in values if math.isfinite(value) and (value > 0 or not log)]
     low, high = (min(known), max(known)) if known else (0.1 if log else 0.0, 1.0)
     if log:
         ratio = (high / low) ** margin if high > low else 1.5
         return low / ratio, high * ratio
     air = margin * (high - low) if high > low else max(abs(high), 1.0) * 0.1
+    air = max(air, (least - (high - low)) / 2)
     return low - air, high + air
 
 
-def number(value: float) -> str:
+def tick_texts(ticks: Sequence[float]) -> list[tuple[float, str]]:
+    """Ticks with their texts, of at least four digits and as many as the step between them needs."""
+    step = min((after - before for before, after in itertools.pairwise(ticks)), default=math.inf)
+    texts = [[number(value, digits) for value in ticks] for digits in range(4, 13)]
+    exact = (one for one in texts if all(abs(float(text) - value) <= step / 100 for text, value in zip(one, ticks, strict=True)))
+    return list(zip(ticks, next(exact, texts[-1]), strict=True))
+
+
+def number(value: float, digits: int = 4) -> str:
     """A tick's text."""
     if value == 0:
         return "0"
-    text = f"{value:.4g}"
-    return text if "e" not in text or abs(value) >= 1e6 or abs(value) < 1e-4 else f"{value:g}"
+    text = f"{value:.{digits}g}"
+    return text if "e" not in text or abs(value) >= 1e6 or abs(value) < 1e-4 else f"{value:.{max(digits, 6)}g}"
 
 
 def px(value: float) -> str:
@@ -123,11 +133,11 @@ class Chart:
         x = Scale(x_span[0], x_span[1], left, width - right, log_x)
         y = Scale(y_span[0], y_span[1], height - bottom, top, log_y)
         chart = cls(width, height, x, y)
-        for value in y.ticks(6):
+        for value, text in tick_texts(y.ticks(6)):
             at = px(y(value))
             chart.parts.append(f'<path class="grid" d="M{left} {at}H{width - right}"/>')
-            chart.parts.append(f'<text class="tick" x="{left - 8}" y="{at}" dy=".32em" text-anchor="end">{number(value)}</text>')
-        ticks = x_ticks if x_ticks is not None else [(value, number(value)) for value in x.ticks(max(3, width // 110))]
+            chart.parts.append(f'<text class="tick" x="{left - 8}" y="{at}" dy=".32em" text-anchor="end">{text}</text>')
+        ticks = x_ticks if x_ticks is not None else tick_texts(x.ticks(max(3, width // 110)))
         for value, text in ticks:
             at = px(x(value))
             chart.parts.append(f'<path class="ticks" d="M{at} {height - bottom}v5"/>')

@@ -12,6 +12,8 @@ from analysis.plots.style import BLUE, RC, RED, role_style
 from analysis.records import Record
 from analysis.scenarios import budget_amount
 
+LEAST_BITS = 0.1  #: span of the axis of average bits
+
 
 def trajectory_plot(record: Record, steps: pd.DataFrame, title: str) -> Figure | None:
     """Offsets (weights, and activations where they differ) above bits and loss. None where the run kept none.
@@ -42,10 +44,15 @@ def trajectory_plot(record: Record, steps: pd.DataFrame, title: str) -> Figure |
             if target.get("kind") == "bits":
                 low.axhline(budget_amount(target), color=BLUE, linestyle=":", linewidth=1)
             low.set_ylabel("average bits (solid)")
+            bottom, top = low.get_ylim()
+            if top - bottom < LEAST_BITS:  # or what rounding leaves would look like a slope
+                low.set_ylim((bottom + top - LEAST_BITS) / 2, (bottom + top + LEAST_BITS) / 2)
+            low.ticklabel_format(axis="y", useOffset=False)
         if "loss" in steps and steps["loss"].notna().any():
             right = low.twinx()
             right.plot(steps["step"], steps["loss"], color=RED, dashes=(4, 2))
             right.set_ylabel("loss (dashed)")
+            right.ticklabel_format(axis="y", useOffset=False)
             right.grid(visible=False)
             right.spines["right"].set_visible(True)
         low.set_xlabel("step")

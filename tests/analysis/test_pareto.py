@@ -11,14 +11,17 @@ import pytest
 
 pytest.importorskip("pandas")
 
+import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 from analysis.frames import frames_of
 from analysis.names import COSTS, KL, PERPLEXITY, Metric
-from analysis.pareto import dominance, front, hypervolume, hypervolumes, points_table, reference_box
+from analysis.page.charts import tip
+from analysis.pareto import _interval, dominance, front, hypervolume, hypervolumes, points_table, reference_box
 from analysis.records import read_results
+from analysis.views import view
 from tests.analysis.make_records import FLOAT_PERPLEXITY, write_folder
 
 coordinates = st.integers(0, 12).map(float) | st.floats(0, 12)
@@ -113,6 +116,62 @@ def test_dominance_counts_every_shared_budget(folder: Path) -> None:
         assert rows.loc[(one, other), "better"] == rows.loc[(other, one), "worse"]
         assert rows.loc[(one, other), "share"] == pytest.approx(1 - rows.loc[(other, one), "share"])
         assert rows.loc[(one, other), "clearly_better"] <= rows.loc[(one, other), "better"]
+
+
+def test_a_seed_without_a_value_is_not_counted(folder: Path) -> None:
+    frames = frames_of(read_results(folder))
+    at_five = (frames.runs["series"] == "dMX") & (frames.runs["budget"] == "bits=5.0")
+    for lost, told in ((1, "over 2 of 3 seeds)"), (2, " (1 of 3 seeds)")):
+        runs = frames.runs.copy()
+        runs.loc[runs[at_five].index[:lost], "perplexity"] = math.nan
+        fewer = replace(frames, runs=runs)
+        points = points_table(fewer, ["perplexity", "bits_with_scales"])
+        point = points[(points["series"] == "dMX") & (points["budget"] == "bits=5.0")].iloc[0]
+        assert (point["seeds"], point["perplexity:seeds"], point["bits_with_scales:seeds"]) == (3, 3 - lost, 3)
+        drawn = view(fewer, points, PERPLEXITY, COSTS[0])
+        (mark,) = (mark for mark in drawn.lines[0].marks if mark.budget == "bits=5.0")
+        assert mark.seeds == 3 - lost
+        assert told in tip(drawn, drawn.lines[0], mark)
+        (whole,) = (mark for mark in drawn.lines[0].marks if mark.budget == "bits=6.0")
+        assert "over 3 seeds)" in tip(drawn, drawn.lines[0], whole)
+
+
+@pytest.mark.parametrize(("perplexities", "place"), [([9.0, 8.0], 1), ([8.0, 9.0], 0), ([7.0, 9.0, 8.0], 2), ([4.0, 1.0, 3.0, 2.0], 3)])
+def test_the_run_of_lower_median_stands_for_the_point(folder: Path, perplexities: list[float], place: int) -> None:
+    frames = frames_of(read_results(folder))
+    runs = pd.concat([frames.runs[frames.runs["method"] == "dmx"].iloc[:1]] * len(perplexities), ignore_index=True)
+    runs = runs.assign(perplexity=perplexities, seed=range(len(perplexities)), key=[str(seed) for seed in range(len(perplexities))])
+    assert points_table(replace(frames, runs=runs), ["perplexity"])["key"].item() == str(place)
+
+
+@pytest.mark.parametrize(("other", "clearly"), [((2.5, 3.0, 4.0), 0), ((3.0, 3.5, 4.0), 0), ((3.5, 3.7, 4.0), 1)])
+def test_clearly_better_is_the_worst_seed_below_the_other_s_best(other: tuple[float, ...], clearly: int) -> None:
+    for metric in (PERPLEXITY, Metric(column="perplexity", title="", short="", higher_is_better=True)):
+        rows = [
+            {"series": name, "method": "dmx", "budget_id": "bits=5", "perplexity:low": low, "perplexity": middle, "perplexity:high": high}
+            for name, (low, middle, high) in (("one", (1.0, 2.0, 3.0)), ("other", other))
+        ]
+        table = dominance(pd.DataFrame(rows), metric).set_index("series")
+        better = "other" if metric.higher_is_better else "one"
+        assert table["better"].sum() == 1
+        assert table.loc[better, "better"] == 1
+        assert table.loc[better, "clearly_better"] == clearly
+        assert table["clearly_better"].sum() == clearly
+
+
+def test_intervals_leave_a_fortieth_out_on_each_side() -> None:
+    values = np.random.default_rng(3).permutation(1001).astype(float)
+    assert _interval(values) == pytest.approx((25.0, 975.0))
+    assert _interval(values) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
+
+
+def test_a_box_of_all_points_has_its_reference_a_twentieth_out(folder: Path) -> None:
+    frames = frames_of(read_results(folder))
+    runs = pd.DataFrame({"method": "dmx", "bits_with_scales": [4.0, 6.0, 5.0], "perplexity": [10.0, 8.0, 9.0]})
+    box = reference_box(replace(frames, runs=runs), COSTS[0], PERPLEXITY)
+    assert box is not None
+    assert box.reference == pytest.approx((6.1, 10.1))
+    assert box.ideal == (4.0, 8.0)
 
 
 def test_the_box_says_why_it_is_not_between_uniform_and_float(folder: Path) -> None:

@@ -13,11 +13,16 @@ import pytest
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
+import pandas as pd
+
 from analysis.page import page
 from analysis.page.assignments import valid_json
-from analysis.page.svg import Chart, Scale, spanned
+from analysis.page.charts import progress_chart
+from analysis.page.svg import Chart, Scale, spanned, tick_texts
 from analysis.plots.front import front_plot
+from analysis.plots.trajectory import LEAST_BITS, trajectory_plot
 from analysis.records import read_results
+from analysis.representatives import trajectory_record
 from analysis.summary import analyse
 from tests.analysis.make_records import write_folder
 
@@ -29,6 +34,38 @@ def test_a_logarithmic_span_leaves_out_what_has_no_logarithm() -> None:
         low, high = spanned(nothing, log=True)
         assert 0 < low < high
     assert spanned([0.0, 1.0]) == (-0.06, 1.06)
+
+
+@pytest.mark.parametrize(
+    ("span", "told"),
+    [
+        ((4.99999, 5.0), ["4.99999", "4.999992", "4.999994", "4.999996", "4.999998", "5"]),
+        ((4.999, 5.0015), ["4.999", "4.9995", "5", "5.0005", "5.001", "5.0015"]),
+        ((0.0, 12.0), ["0", "2", "4", "6", "8", "10", "12"]),
+        ((10000.0, 10500.0), ["10000", "10100", "10200", "10300", "10400", "10500"]),
+    ],
+)
+def test_ticks_have_the_digits_of_their_step(span: tuple[float, float], told: list[str]) -> None:
+    assert [text for _, text in tick_texts(Scale(*span, 0, 100).ticks(6))] == told
+
+
+def test_bits_that_rounding_moves_are_a_level_line(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, methods=("dmx",), budgets=(5.0,), seeds=1)
+    analysis = analyse(read_results(folder))
+    record = trajectory_record(analysis, "dmx")
+    assert record is not None
+    steps = pd.DataFrame({"step": range(20), "loss": 2.0, "bits": [5.0 - 1e-5 * (index % 2) for index in range(20)]})
+    drawn = progress_chart(record, steps, "bits", "average bits")
+    ticks = re.findall(r'text-anchor="end">([^<]+)<', drawn)
+    assert ticks[0] == "4.96"
+    assert len(set(ticks)) == len(ticks)
+    figure = trajectory_plot(record, steps, "title")
+    assert figure is not None
+    bits = figure.axes[-2]
+    figure.draw_without_rendering()
+    low, high = bits.get_ylim()
+    assert high - low == pytest.approx(LEAST_BITS)
+    assert not any(axes.yaxis.get_offset_text().get_text() for axes in figure.axes)
 
 
 @pytest.mark.parametrize("value", [0.0, -1e-9, -5.0])
