@@ -26,7 +26,7 @@ ACHIEVED = ("bits", "bits_with_scales", "bytes", "energy_pj", "latency_s")
 class Frames:
     """One subject's records as tables, and what had to be said on the way."""
 
-    runs: pd.DataFrame  #: a row a finished run
+    runs: pd.DataFrame  #: a row a run that counts
     layers: pd.DataFrame  #: a row a run, layer and operand: format and element bits
     costs: pd.DataFrame  #: a row a run and layer, of the runs whose costs are of the setting below
     trajectories: pd.DataFrame  #: a row a run and step
