@@ -108,17 +108,23 @@ def main_series(points: pd.DataFrame) -> str | None:
 
 
 def _alike(points: pd.DataFrame, one: pd.Series) -> pd.DataFrame:
-    """The points that had the same formats, policy and text to choose by: only those are a fair comparison."""
-    same = (points["formats"] == one["formats"]) & (points["policy"] == one["policy"])
-    return points[same & (points["looked_at"].isin(["", one["looked_at"]]) | (one["looked_at"] == ""))]
+    """The points that had the same formats and policy to choose from, and the same text to look at: only those are a fair comparison."""
+    same = _same_choice(points, one)
+    return same[same["looked_at"].isin(["", one["looked_at"]]) | (one["looked_at"] == "")]
+
+
+def _same_choice(points: pd.DataFrame, one: pd.Series) -> pd.DataFrame:
+    return points[(points["formats"] == one["formats"]) & (points["policy"] == one["policy"])]
 
 
 def _look_notes(searched: pd.DataFrame, name: str | None) -> list[str]:
     """A note where baselines looked at another part or amount of text than the main series."""
+    if name is None:
+        return []
     own = searched[searched["series"] == name]
     baselines = searched[~searched["method"].isin(OWN_METHODS) & searched["budget_id"].isin(own["budget_id"])]
-    alike = own["looked_at"].iloc[0] if len(own) else ""
-    told = list(dict.fromkeys(baselines.loc[~baselines["looked_at"].isin(["", alike]), "series"])) if alike else []
+    same = _same_choice(baselines, own.iloc[0])
+    told = list(dict.fromkeys(same.loc[~same.index.isin(_alike(same, own.iloc[0]).index), "series"]))
     return [f"the headline compares {name} with none of {_listed(told)}: they looked at another part of the search text"] if told else []
 
 
