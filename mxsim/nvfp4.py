@@ -33,7 +33,7 @@ class TwoLevelScale:
     lowest: float = 0.0  #: clamp of that, the upper end being 448
     zero: float | None = None  #: what stands in for a block scale of zero
     zero_after_cast: bool = False  #: whether zero is what the cast to E4M3 gives, or what block gives
-    factor: Callable[[Float32, np.float32], Float32]  #: what elements are divided by, from the decoded E4M3 scales
+    factor: Callable[[Float32, np.float32], Float32]  #: what elements are divided by, from decoded E4M3 scales; 0 makes Inf, and NaN of 0
     multiply: bool = False  #: or multiplied
     nan_code: int = 0x7F  #: scale code of a block with NaN
     inf_code: int | None = None  #: of one with Inf and no NaN; None: as the arithmetic has it
@@ -80,8 +80,13 @@ def tensor_times_block(amax: Float32, tensor: np.float32, dtype: str) -> Float32
 
 
 def product(scale: Float32, tensor: np.float32) -> Float32:
-    """scale * tensor; Inf where that is 0, so that elements become zeros."""
-    both = scale * tensor
+    """scale * tensor."""
+    return scale * tensor
+
+
+def product_or_inf(scale: Float32, tensor: np.float32) -> Float32:
+    """The same, Inf where that is 0, so that elements become zeros."""
+    both = product(scale, tensor)
     return np.where(both == 0, np.float32(np.inf), both)
 
 

@@ -277,8 +277,11 @@ def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> B
         scale = np.clip(rule.block(amax, tensor, dtype), np.float32(rule.lowest), np.float32(448))
         return scale.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
 
-    def is_zero(amax: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        return np.equal(codes_of(amax) if rule.zero_after_cast else rule.block(amax, tensor, dtype), 0)
+    def vanishes(amax: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """Whether a scale comes out as that of a block of zeros does: as zero, or as 0 / 0."""
+        scale = rule.block(amax, tensor, dtype)
+        is_zero = np.equal(codes_of(amax) if rule.zero_after_cast else scale, 0) & (rule.zero is not None)
+        return np.asarray(is_zero | (np.isnan(scale) & (tensor == 0)))
 
     with np.errstate(all="ignore"):
         wanted = np.arange(128)
@@ -288,7 +291,8 @@ def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> B
         near[decoded[:127] <= rule.lowest] = 0
         first = first_bits(lambda amax: codes_of(amax) >= wanted, 128, np.append(near, LARGEST_BITS))
         first[0] = 0
-        after_vanished = first_bits(lambda amax: ~is_zero(amax), 1, first[1:2])[0] if rule.zero is not None else 1
+        may_vanish = rule.zero is not None or tensor == 0
+        after_vanished = first_bits(lambda amax: ~vanishes(amax), 1, first[1:2])[0] if may_vanish else 1
         codes, factors = _rows(decoded[:128], ELEMENTS["e4m3"])
         special = rule.block(np.array([0, np.inf], np.float32), tensor, dtype)
         if rule.zero is not None and special[0] == 0:
@@ -299,6 +303,9 @@ def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> B
         if rule.inf_code is not None:
             codes[INF_ROW] = rule.inf_code
         factors[:] = rule.factor(decoded[codes], tensor)
+        # The kernels never divide by 0: multiplying by Inf gives the same.
+        is_zero_divisor = (factors == 0) & (not rule.multiply)
+        factors[is_zero_divisor] = np.inf
         values = decoded[codes] / tensor if rule.divides else decoded[codes] * tensor
         scaling = BlockScaling(
             below=np.zeros(1, np.int32),
@@ -313,7 +320,7 @@ def _two_level_scaling(rule: TwoLevelScale, tensor: np.float32, dtype: str) -> B
             nan=np.int32(NAN_ROW),
             codes=codes,
             factors=factors,
-            multiply=np.full(SCALES, rule.multiply),
+            multiply=is_zero_divisor | rule.multiply,
             values=values,
         )
         return _with_steady_e4m3(scaling, _multiplier(tensor, rule), tensor)

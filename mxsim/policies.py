@@ -127,7 +127,7 @@ POLICIES: Registry[Policy] = Registry(
                         tensor=nvfp4.amax_over_range_or_one,
                         finite_only=True,
                         block=nvfp4.block_over_tensor,
-                        factor=nvfp4.product,
+                        factor=nvfp4.product_or_inf,
                         inf_code=0x7F,
                         source="NVIDIA: the tensor scale maps the largest magnitude to 448 * 6",
                     ),

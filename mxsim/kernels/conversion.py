@@ -246,12 +246,13 @@ def vectors_to_codes(x: Float32Blocks, codes: Bytes, scales: Bytes, plain: bool,
         for i in range(count):
             rows[i] = guessed_row(amaxes[i], scaling)
         if steady and scaling.is_e4m3:
+            multiply = scaling.multiply[rows[0]]
             for i in range(count):
                 row = np.uint64(rows[i])
                 scales[group + i], factor = scaling.codes[row], scaling.factors[row]
                 for piece in range((group + i) * each, (group + i + 1) * each):
                     prefetch(pieces, (piece + AHEAD * each) * pieces.shape[1])
-                    store_codes(pieces, their_codes, piece, factor, scaling.multiply[0], plain, grid)
+                    store_codes(pieces, their_codes, piece, factor, multiply, plain, grid)
             continue
         for i in range(count):
             row = scale_row(amaxes[i], rows[i], scaling)
@@ -336,12 +337,13 @@ def vectors_to_values(
         for i in range(count):
             rows[i] = guessed_row(amaxes[i], scaling)
         if steady and scaling.is_e4m3:
+            multiply = scaling.multiply[rows[0]]
             for i in range(count):
                 row = np.uint64(rows[i])
                 factor, scale = scaling.factors[row], scaling.values[row]
                 for piece in range((group + i) * each, (group + i + 1) * each):
                     prefetch(pieces, (piece + AHEAD * each) * pieces.shape[1])
-                    store_values(pieces, their_values, piece, factor, scaling.multiply[0], scale, stream, plain, grid)
+                    store_values(pieces, their_values, piece, factor, multiply, scale, stream, plain, grid)
             continue
         for i in range(count):
             row = scale_row(amaxes[i], rows[i], scaling)

@@ -65,7 +65,7 @@ class BlockScaling(NamedTuple):
     nan: np.int32  #: row of a block with NaN
     codes: npt.NDArray[np.uint8]  #: (SCALES,) the code that is stored
     factors: npt.NDArray[np.float32]  #: (SCALES,) what elements are multiplied by, or divided
-    multiply: npt.NDArray[np.bool_]  #: (SCALES,) which of the two: a power of two is multiplied by its reciprocal, which is as exact
+    multiply: npt.NDArray[np.bool_]  #: (SCALES,) which of the two: instead of by a power of two or 0, by its reciprocal: as exact
     values: npt.NDArray[np.float32]  #: (SCALES,) what the stored code, with the tensor scale, decodes to
     over: np.float32 = np.float32(1)
     under: np.float32 = np.float32(1)

@@ -327,3 +327,34 @@ def test_elements_of_a_wide_range(ebits: int, mbits: int) -> None:
     x = groups_of_all_sizes() * np.exp2(-np.random.default_rng(4).integers(0, 60, (253, 64, 32))).astype(np.float32)
     x[..., 5] = groups_of_all_sizes()[..., 5]
     require_same_bits_whatever_is_beside(x, format=wide, policy=mine)
+
+
+@pytest.mark.parametrize("rounding", ["nearest_even", "nearest_away", "toward_zero", "stochastic"])
+@pytest.mark.parametrize("block_size", [16, 12])
+def test_what_modelopt_divides_by_zero_is_six(block_size: int, rounding: str) -> None:
+    # x / (scale * scale_2), the product 0 in float32: Inf is cast to 6, and so is 0 / 0; ocp makes zeros of such blocks
+    x = np.zeros((2, 3 * block_size), np.float32)
+    x[:, 0], x[:, 1], x[1, 2] = 1e-41, -1e-41, -0.0  # a scale above 1/2 times the least float32 is not 0
+    x[0, block_size : block_size + 3] = [1e-45, -1e-45, 1e-45]
+    how: dict[str, Any] = {"policy": "modelopt", "rounding": rounding, "block_size": block_size, "seed": 0}
+    q = mxsim.quantize(x, "nvfp4", **how)
+    assert q.tensor_scale is not None
+    assert 0 < q.tensor_scale < 1e-44
+    assert q.codes[0, block_size : block_size + 4].tolist() == [7, 15, 7, 7]
+    assert set(q.codes[0, block_size:].tolist()) == {0, 7, 15}  # the block of zeros has a scale of 1
+    assert set(q.codes[1, 2:].tolist()) == {0}
+    values = q.dequantize()
+    np.testing.assert_array_equal(np.abs(values[0, block_size:]), 0)
+    np.testing.assert_array_equal(mxsim.fake_quantize(x, "nvfp4", **how).view(np.uint32), values.view(np.uint32))
+    np.testing.assert_array_equal(mxsim.fake_quantize(x.T, "nvfp4", axis=0, **how).T.view(np.uint32), values.view(np.uint32))
+    np.testing.assert_array_equal(mxsim.unpack(q.packed()[0], "e2m1"), q.codes)
+    assert not (mxsim.quantize(x, "nvfp4", **how | {"policy": "ocp"}).codes[0, block_size:] & 7).any()
+
+
+def test_a_tensor_whose_scale_vanishes_under_modelopt() -> None:
+    # amax / 2688 is 0, and every block scale 448
+    x = np.float32([[1e-42, -1e-42, 0.0, -0.0] * 4] * 64)
+    q = mxsim.quantize(x, "nvfp4", policy="modelopt")
+    assert q.tensor_scale == 0
+    assert set(q.scales.ravel()) == {0x7E}
+    np.testing.assert_array_equal(q.codes, [[7, 15, 7, 7] * 4] * 64)
