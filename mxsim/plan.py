@@ -179,6 +179,8 @@ def decoding_plan(format: BlockFormat, tensor_scale: np.float32 | None, tensor_d
     """The arguments of dequantize_blocks after its arrays."""
     element = format.element
     scales = element_values(format.scale)
+    if format.tensor_scale:  # UE4M3: bit 7 means nothing
+        scales = np.tile(scales[:128], 2)
     with np.errstate(all="ignore"):
         if tensor_divisor is not None:
             scales = scales / tensor_divisor

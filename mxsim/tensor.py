@@ -46,7 +46,8 @@ class MXTensor:
     def dequantize(self, out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
         """The values: scale times element, rounded to nearest even where float32 cannot hold the product.
 
-        NVFP4's block scale is first multiplied by the tensor scale, or divided by the divisor, and rounded.
+        NVFP4's block scale is first multiplied by the tensor scale, or divided by the divisor, and rounded. It is UE4M3: its bit 7 is
+        ignored, as matrix units do; torch, which has no such dtype, reads a scale with that bit set as a negative number.
 
         Args: out: float32, the tensor's shape, any strides; made when None.
         Returns: float32, the tensor's shape. A block whose scale is NaN (E8M0 255) is NaN.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mxsim
+from mxsim import arrays
 from mxsim.conversion import STREAMED
 from tests.exactness import bulk
 from tests.exactness import conversion as exactness
@@ -174,3 +175,45 @@ def test_nvfp4_under_any_tensor_scale(tensor_scale: float) -> None:
     np.testing.assert_array_equal(quantized.codes, codes)
     decoded = tensors.dequantize(codes, scales, "nvfp4", tensor_scale=given_bits)
     np.testing.assert_array_equal(exactness.bits_of(quantized.dequantize()), decoded)
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_an_output_that_overlaps_its_input_is_that_of_a_copy(shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "LEAST_PIECE", 256)  # so that a row is written before the next piece is read
+    memory = np.random.default_rng(0).standard_normal((65, 64)).astype(np.float32)
+    low, high = (memory[:-1], memory[1:]) if shift > 0 else (memory[1:], memory[:-1])
+    expected = mxsim.fake_quantize(low.copy(), "mxfp4_e2m1")
+    mxsim.fake_quantize(low, "mxfp4_e2m1", out=high)
+    np.testing.assert_array_equal(high, expected)
+
+
+@pytest.mark.parametrize("every", [slice(None, None, 2), slice(64)])
+def test_an_output_in_the_memory_of_a_narrower_input(every: slice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "LEAST_PIECE", 256)
+    out = np.random.default_rng(1).standard_normal((64, 64)).astype(np.float32)
+    x = out.view(ml_dtypes.bfloat16)[:, every] if every.step else out.view(ml_dtypes.bfloat16).reshape(-1)[: 64 * 64].reshape(64, 64)
+    x[...] = np.random.default_rng(2).standard_normal((64, 64)).astype(ml_dtypes.bfloat16)
+    expected = mxsim.fake_quantize(x.copy(), "mxfp4_e2m1")
+    mxsim.fake_quantize(x, "mxfp4_e2m1", out=out)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_a_shorter_last_piece_into_axes_that_no_view_merges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "LEAST_PIECE", 2 * 8 * 9 * 32)  # pieces of 2, 2 and 1
+    x = np.random.default_rng(3).standard_normal((5, 8, 9, 32)).astype(np.float32)
+    out = np.empty((5, 9, 8, 32), np.float32).transpose(0, 2, 1, 3)
+    mxsim.fake_quantize(x, "mxfp4_e2m1", out=out)
+    np.testing.assert_array_equal(out, mxsim.fake_quantize(x, "mxfp4_e2m1"))
+
+
+@pytest.mark.parametrize("policy_divides", [False, True])
+def test_bit_7_of_an_nvfp4_scale_means_nothing(policy_divides: bool) -> None:
+    # UE4M3; as matrix units take it
+    tensor = {"tensor_divisor": 3.0} if policy_divides else {"tensor_scale": 0.3}
+    scales = np.arange(256, dtype=np.uint8).reshape(1, 256)
+    codes = np.random.default_rng(4).integers(0, 16, (1, 256 * 16)).astype(np.uint8)
+    values = mxsim.from_codes(codes, scales, "nvfp4", **tensor).dequantize()
+    np.testing.assert_array_equal(values, mxsim.from_codes(codes, scales & 0x7F, "nvfp4", **tensor).dequantize())
+    assert np.isnan(values[0, -16:]).all()
+    a, b = (mxsim.from_codes(np.full((1, 16), 2, np.uint8), np.full((1, 1), code, np.uint8), "nvfp4") for code in (0xB8, 0x38))
+    assert mxsim.matmul(a, b.T, unit="mx_exact") == a.dequantize() @ b.dequantize().T == 16
