@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from dmx.errors import DmxError
 from mxsim.checkpoints.folder import INDEX, WEIGHTS
 from mxsim.checkpoints.safetensors_file import SafetensorsFile
 from mxsim.errors import MxsimError
+from mxsim.name_patterns import is_named
 from mxsim.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -249,19 +249,15 @@ def searched_linears(module: nn.Module) -> dict[str, nn.Linear]:
 
 
 def select(names: Iterable[str], only: Iterable[str] = (), skip: Iterable[str] = ()) -> list[str]:
-    """The names that match a pattern of `only` (all where there is none) and none of `skip`; patterns as in a shell.
+    """The names that match a pattern of `only` (all where there is none) and none of `skip`; patterns as in a shell, or names.
 
     Raises: DmxError for a pattern that matches nothing.
     """
     known, wanted, unwanted = list(names), list(only), list(skip)
     for pattern in (*wanted, *unwanted):
-        if not any(fnmatchcase(name, pattern) for name in known):
+        if not any(is_named(name, [pattern]) for name in known):
             raise DmxError(f"pattern {pattern!r} matches none of the {len(known)} linears, such as {known[0]}")
-    chosen = [
-        name
-        for name in known
-        if (not wanted or any(fnmatchcase(name, p) for p in wanted)) and not any(fnmatchcase(name, p) for p in unwanted)
-    ]
+    chosen = [name for name in known if (not wanted or is_named(name, wanted)) and not is_named(name, unwanted)]
     if not chosen:
         raise DmxError("the patterns leave no linear to search: loosen --only or --skip")
     return chosen

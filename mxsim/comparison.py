@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import numpy.typing as npt
 
 from mxsim.arrays import FLOATS
 from mxsim.errors import MxsimError
-from mxsim.files import StoredArray, open_arrays
-from mxsim.ulps import NO_DISTANCE, error_statistics, ulp_distance
+from mxsim.files import PIECE, StoredArray, open_arrays, parts
+from mxsim.ulps import NO_DISTANCE, ulp_distance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,37 +76,54 @@ def _compared(name: str, a: StoredArray | None, b: StoredArray | None, worst: in
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         detail = f"{a.dtype} {a.shape} beside {b.dtype} {b.shape}"
         return TensorComparison(name=name, equal=False, elements=size, differing=size, detail=detail)
-    x, y = np.asarray(a.read()), np.asarray(b.read())
-    differs = _differs(x, y)
-    differing = int(np.count_nonzero(differs))
-    if x.dtype not in FLOATS:
-        detail = f"{differing} of {size} differ" if differing else ""
-        return TensorComparison(name=name, equal=not differing, elements=size, differing=differing, detail=detail)
-    statistics = error_statistics(x, y)
+    return _measured(name, a, b, worst, size)
+
+
+def _measured(name: str, a: StoredArray, b: StoredArray, worst: int, size: int) -> TensorComparison:
+    """Two arrays of one shape and dtype, piece by piece. Distances are whole numbers, so the mean is exact until rounded."""
+    is_counted = a.dtype in FLOATS
+    differing = without_distance = total = largest = 0
     places: list[Place] = []
-    if differing:
-        distance = ulp_distance(x, y).reshape(-1)
-        order = np.flatnonzero(differs)
-        for at in order[np.argsort(-distance[order].astype(np.float64), kind="stable")][:worst].tolist():
-            ulps = int(distance[at])
-            index = tuple(int(i) for i in np.unravel_index(at, x.shape))
-            place = Place(index=index, a=float(x.reshape(-1)[at]), b=float(y.reshape(-1)[at]), ulps=None if ulps == NO_DISTANCE else ulps)
-            places.append(place)
+    for first, x, y in _pieces(a, b):
+        at = np.flatnonzero(_differs(x, y))
+        differing += at.size
+        if not is_counted or not at.size:
+            continue
+        distance = ulp_distance(x[at], y[at])
+        steps = distance[distance != NO_DISTANCE]
+        without_distance += at.size - steps.size
+        total += int(steps.sum())
+        largest = max(largest, int(steps.max(initial=0)))
+        for i in np.argsort(-distance, kind="stable")[:worst].tolist():
+            index = tuple(int(n) for n in np.unravel_index(first + int(at[i]), a.shape))
+            ulps = None if distance[i] == NO_DISTANCE else int(distance[i])
+            places.append(Place(index=index, a=float(x[at[i]]), b=float(y[at[i]]), ulps=ulps))
+        places = sorted(places, key=lambda place: -(NO_DISTANCE if place.ulps is None else place.ulps))[:worst]
+    counted = size - without_distance if is_counted else 0
     return TensorComparison(
         name=name,
         equal=not differing,
         elements=size,
         differing=differing,
-        max_ulps=statistics.max_ulps,
-        mean_ulps=statistics.mean_ulps,
+        max_ulps=largest if counted else None,
+        mean_ulps=total / counted if counted else None,
+        detail=f"{differing} of {size} differ" if differing and not is_counted else "",
         places=tuple(places),
     )
 
 
+def _pieces(a: StoredArray, b: StoredArray) -> Iterator[tuple[int, npt.NDArray[Any], npt.NDArray[Any]]]:
+    """(first element's number in C order, elements of one array, and of the other): at most PIECE at a time, (n,)."""
+    inner = math.prod(a.shape[1:])
+    for (start, part), (_, other) in zip(parts(a), parts(b), strict=True):
+        x, y = (np.ascontiguousarray(rows).reshape(-1) for rows in (part, other))
+        for first in range(0, x.size, PIECE):
+            yield start * inner + first, x[first : first + PIECE], y[first : first + PIECE]
+
+
 def _differs(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Which elements of two arrays of one shape and dtype differ in a bit, in C order."""
+    """Which elements of two contiguous arrays (n,) of one dtype differ in a bit."""
     width = x.dtype.itemsize
     bits, words = (f"u{width}", 1) if width in (1, 2, 4, 8) else ("u1", width)
-    a, b = (np.ascontiguousarray(array).reshape(-1).view(bits) for array in (x, y))
-    differs = np.asarray(a != b)
+    differs = np.asarray(x.view(bits) != y.view(bits))
     return differs if words == 1 else np.asarray(differs.reshape(-1, words).any(axis=1))

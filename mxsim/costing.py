@@ -10,7 +10,6 @@ import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from numbers import Real
 from pathlib import Path
@@ -21,6 +20,7 @@ from mxsim.devices.reader import load_device
 from mxsim.devices.spec import Device
 from mxsim.errors import MxsimError, unknown_name
 from mxsim.model_config import resolve_shape
+from mxsim.name_patterns import is_named
 from mxsim.pricing import LayerCost, Price, Pricer, whole
 from mxsim.shapes import ModelShape
 from mxsim.storage_formats import STORAGE_FORMATS, WIDE_PAIR, FormatPair
@@ -274,7 +274,7 @@ def _chosen(
                 'for another model; or name them among its "skipped", where they are to stay bf16'
             )
     for pattern in only:
-        if not any(fnmatchcase(name, pattern) for name in linears):
+        if not any(is_named(name, [pattern]) for name in linears):
             raise MxsimError(f"pattern {pattern!r} matches none of the linears of {workload.shape.name}, such as {linears[0]}")
-    kept = {name: pair for name, pair in layers.items() if not only or any(fnmatchcase(name, p) for p in only)}
+    kept = {name: pair for name, pair in layers.items() if not only or is_named(name, only)}
     return (f"{label} only {' '.join(only)}" if only else label), kept

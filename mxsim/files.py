@@ -41,6 +41,7 @@ SAFETENSORS_DTYPES = {
 }
 LONGEST_NAME = 255  #: bytes, on the file systems in use
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  #: what writing fails with, and reading never
+PIECE = 1 << 22  #: elements at a time: a piece with what is made of it takes some 60 MB
 ABANDONED_S = 3600  #: a temporary file that nobody has written to for so long may be removed
 
 
@@ -140,6 +141,17 @@ def _stored(name: str, file: Any, path: Path, offset: int) -> StoredArray:
     if stored not in SAFETENSORS_DTYPES:
         raise MxsimError(f"tensor {name!r} has dtype {stored}: known are {', '.join(SAFETENSORS_DTYPES)}")
     return StoredArray(name=name, shape=tuple(view.get_shape()), dtype=np.dtype(SAFETENSORS_DTYPES[stored]), path=path, offset=offset)
+
+
+def parts(array: StoredArray, multiple: int = 1) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Slices of about PIECE elements along the first axis with where they start, a multiple of `multiple`."""
+    if not array.shape:
+        yield 0, array.read()
+        return
+    inner = math.prod(array.shape[1:])
+    step = max(PIECE // max(inner, 1) // multiple, 1) * multiple
+    for start in range(0, array.shape[0], step):
+        yield start, array[start : min(start + step, array.shape[0])]
 
 
 def check_output(path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ import numpy.typing as npt
 from mxsim.arrays import FLOATS, NAMES, checked_axis
 from mxsim.conversion import quantize_part, tensor_amax
 from mxsim.errors import MxsimError
-from mxsim.files import SafetensorsWriter, StoredArray, open_arrays, renamed_when_whole
+from mxsim.files import SafetensorsWriter, StoredArray, open_arrays, parts, renamed_when_whole
 from mxsim.formats import BlockFormat, block_format
+from mxsim.name_patterns import is_named
 from mxsim.policies import policy_of
 from mxsim.tensor import MXTensor
 from mxsim.version import VERSION
-
-PIECE = 1 << 22  #: elements at a time: a piece with what is made of it takes some 60 MB
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,7 +90,7 @@ class Request:
     rounding: str | None = None
     block_size: int | None = None
     seed: int | None = None
-    tensors: Sequence[str] = ()  #: name patterns; none: every float tensor of two dimensions or more, or the only one there is
+    tensors: Sequence[str] = ()  #: names or patterns; none: every float tensor of two dimensions or more, or the only one there is
 
 
 def quantize_file(
@@ -133,7 +131,7 @@ def quantize_file(
         with renamed_when_whole(target) as temporary, SafetensorsWriter(temporary, layout, metadata) as writer:
             errors = [_quantize_array(array, format, request, writer, lambda count: advance(count, total)) for array in chosen]
             for array in copied:
-                for start, part in parts(array, 1):
+                for start, part in parts(array):
                     writer.write(array.name, part, start)
     return errors, [a.name for a in copied]
 
@@ -142,9 +140,9 @@ def choose(arrays: Sequence[StoredArray], patterns: Sequence[str]) -> list[Store
     """The arrays to quantise."""
     floats = [a for a in arrays if a.dtype in FLOATS and a.shape]
     if patterns:
-        chosen = [a for a in arrays if any(fnmatch.fnmatchcase(a.name, p) for p in patterns)]
+        chosen = [a for a in arrays if is_named(a.name, patterns)]
         for pattern in patterns:
-            if not any(fnmatch.fnmatchcase(a.name, pattern) for a in arrays):
+            if not any(is_named(a.name, [pattern]) for a in arrays):
                 raise MxsimError(f"no tensor matches {pattern!r}: there are {', '.join(a.name for a in arrays[:20])}")
         for array in chosen:
             if array not in floats:
@@ -171,23 +169,12 @@ def layout_of(array: StoredArray, format: BlockFormat, axis: int, divides: bool)
     return layout
 
 
-def parts(array: StoredArray, multiple: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Slices along the first axis with where they start, a multiple of `multiple`."""
-    if not array.shape:
-        yield 0, array.read()
-        return
-    inner = math.prod(array.shape[1:])
-    step = max(PIECE // max(inner, 1) // multiple, 1) * multiple
-    for start in range(0, array.shape[0], step):
-        yield start, array[start : min(start + step, array.shape[0])]
-
-
 def _quantize_array(
     array: StoredArray, format: BlockFormat, request: Request, writer: SafetensorsWriter, advance: Callable[[int], None]
 ) -> QuantizationError:
     axis = checked_axis(request.axis, len(array.shape))
     block = format.block_size
-    amax = tensor_amax((part for _, part in parts(array, 1)), format, request.policy)
+    amax = tensor_amax((part for _, part in parts(array)), format, request.policy)
     error = QuantizationError(name=array.name, shape=array.shape)
     inner = math.prod(array.shape[1:])
     for start, part in parts(array, block if axis == 0 else 1):

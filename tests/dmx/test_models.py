@@ -248,6 +248,7 @@ def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
 def test_patterns_choose_and_must_match(llama: LoadedModel) -> None:
     names = list(llama.linears)
     assert len(select(names, ["*.0.*"], ["*down_proj"])) == 6
+    assert select([*names, "experts[0]"], ["experts[0]"]) == ["experts[0]"]
     with pytest.raises(DmxError, match="matches none of the 14 linears"):
         select(names, ["*.fc1"])
     with pytest.raises(DmxError, match="no linear to search"):

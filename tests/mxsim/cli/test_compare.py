@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from click.testing import Result
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+from mxsim import comparison, files
 from mxsim.cli import compare
 from mxsim.comparison import compare_files
 from mxsim.errors import MxsimError
 from mxsim.json_files import parsed_json
+from mxsim.ulps import error_statistics, ulp_distance
 
 app = typer.Typer()
 app.command("compare")(compare.command)
@@ -187,3 +190,39 @@ def test_an_unreadable_file_is_exit_status_2(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("mxsim: ")
     assert not done.stdout
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.uint8])
+@pytest.mark.parametrize("shape", [(37, 20), (740,), (1, 740), (5, 2, 74)])
+def test_pieces_find_what_the_whole_has(dtype: Any, shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.uniform(1, 60, 740).astype(dtype).reshape(shape)
+    y = x.copy()
+    moved = y.reshape(-1).view(f"u{x.dtype.itemsize}")
+    moved[rng.choice(740, 200, replace=False)] += rng.integers(1, 6, 200).astype(moved.dtype)
+    if dtype is not np.uint8:
+        y.reshape(-1)[[5, 700]] = np.nan, np.inf
+    a, b = saved(tmp_path / "a.npy", y), saved(tmp_path / "b.npy", x)
+    (whole,) = compare_files(a, b, 9)
+    for module in (files, comparison):
+        monkeypatch.setattr(module, "PIECE", 64)
+    assert repr(compare_files(a, b, 9)) == repr([whole])  # NaN is not itself
+    assert whole.differing == np.count_nonzero(x.view(moved.dtype) != y.view(moved.dtype))
+    if dtype is not np.uint8:
+        found = error_statistics(y, x)
+        assert (whole.max_ulps, whole.mean_ulps) == (found.max_ulps, pytest.approx(found.mean_ulps, rel=1e-15))
+        distance = ulp_distance(y, x).reshape(-1)
+        worst = np.argsort(-distance, kind="stable")[:9].tolist()
+        assert [int(np.ravel_multi_index(place.index, shape)) for place in whole.places] == worst
+
+
+def test_memory_does_not_grow_with_the_tensor(tmp_path: Path) -> None:
+    x = np.ones((6 * files.PIECE // 1024, 1024), np.float32)
+    a, b = saved(tmp_path / "a.npy", x), saved(tmp_path / "b.npy", x)
+    del x
+    tracemalloc.start()
+    try:
+        assert compare_files(a, b)[0].equal
+        assert tracemalloc.get_traced_memory()[1] < 5 * 4 * files.PIECE
+    finally:
+        tracemalloc.stop()

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 import mxsim
-from mxsim import quantize_file as engine
+from mxsim import files
 from mxsim.cli import quantize
 from mxsim.plan import ROUNDINGS
 from mxsim.quantize_file import QuantizationError, Request, quantize_file
@@ -43,7 +43,7 @@ def saved(folder: Path, array: npt.NDArray[Any], name: str = "w") -> Path:
 @pytest.mark.parametrize("axis", [0, -1])
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_pieces_give_the_bits_of_the_whole(format_name: str, axis: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PIECE", 1 << 10)
+    monkeypatch.setattr(files, "PIECE", 1 << 10)
     x = weights((100, 70))
     request = Request(format=format_name, axis=axis, rounding="stochastic", seed=3)
     told: list[tuple[int, int]] = []
@@ -230,3 +230,13 @@ def test_refused_outputs(name: str, message: str, tmp_path: Path) -> None:
 def test_every_rounding_is_named_in_the_help() -> None:
     text = run("--help")
     assert all(name in text and name in (mxsim.quantize.__doc__ or "") for name in ROUNDINGS)
+
+
+def test_a_name_with_brackets_is_itself(tmp_path: Path) -> None:
+    save_file({"w[0]": weights((2, 32)), "w0": weights((2, 32)), "v": weights((2, 32))}, tmp_path / "m.safetensors")
+    for patterns, chosen in ((["w[0]"], {"w0", "w[0]"}), (["w[[]0]"], {"w[0]"}), (["v"], {"v"})):
+        errors, _ = quantize_file(tmp_path / "m.safetensors", tmp_path / "q.safetensors", Request(format="mxfp4_e2m1", tensors=patterns))
+        assert {error.name for error in errors} == chosen
+    save_file({"w[0]": weights((2, 32)), "v": weights((2, 32))}, tmp_path / "n.safetensors")
+    errors, copied = quantize_file(tmp_path / "n.safetensors", tmp_path / "q.safetensors", Request(format="mxfp4_e2m1", tensors=["w[0]"]))
+    assert ([error.name for error in errors], copied) == (["w[0]"], ["v"])
