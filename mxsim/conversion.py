@@ -352,10 +352,10 @@ def _scale_shape(shape: tuple[int, ...], axis: int, block: int) -> tuple[int, ..
 
 
 def _overlaps_otherwise(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> bool:
-    """Whether out shares x's memory in any way but being the same array."""
+    """Whether out shares x's memory in any way but element on element, where each is read before it is written."""
     if not np.may_share_memory(x, out):
         return False
-    return x.dtype != out.dtype or x.strides != out.strides or x.__array_interface__["data"] != out.__array_interface__["data"]
+    return x.strides != out.strides or x.__array_interface__["data"] != out.__array_interface__["data"]
 
 
 def _checked_tensor_scale(format: BlockFormat, given: float | None, name: str = "tensor_scale") -> float | None:

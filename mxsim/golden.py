@@ -19,10 +19,10 @@ from mxsim.conversion import quantize
 from mxsim.errors import MxsimError
 from mxsim.formats import FORMATS
 from mxsim.manifest import Manifest
+from mxsim.storage_formats import WIDE
 from mxsim.tensor import MXTensor
 
 GOLDEN = "golden.safetensors"
-WIDE = "bf16"  #: what a layer's operands are cast to where its activations are no block format
 
 
 def golden_output(

@@ -58,10 +58,9 @@ def rceil(amax: Float32, element: ElementFormat) -> Exponents:
     return _bumped(amax, element, _fields(np.array([element.max], np.float32))[1][0] + 1)
 
 
-def even(amax: Float32, element: ElementFormat, bits: int | None = None) -> Exponents:
-    """The floor rule on amax rounded half up to the element's significand bits (or `bits` of them). Source: AMD Quark's name for it."""
-    kept = element.mbits if bits is None else bits
-    return _bumped(amax, element, (1 << 23) - (1 << (22 - kept)))
+def even(amax: Float32, element: ElementFormat) -> Exponents:
+    """The floor rule on amax rounded half up to the element's significand bits. Source: AMD Quark's name for it."""
+    return _bumped(amax, element, (1 << 23) - (1 << (22 - element.mbits)))
 
 
 def _log2(x: Float32) -> Float32:
@@ -107,11 +106,6 @@ def carried(amax: Float32, element: ElementFormat, bits: int, dtype: Any) -> Exp
     field = (pattern + (1 << (mbits - bits - 1))) >> mbits
     exponent = np.where(field == 0, -127, field - bias - element.emax)
     return np.where(field >= 2 * bias + 1, OVERFLOW, exponent)
-
-
-def even_to(bits: int) -> ScaleExponent:
-    """The even rule with a fixed number of significand bits for every element format."""
-    return partial(even, bits=bits)
 
 
 def carried_in(bits: int, dtype: str) -> ScaleExponent:

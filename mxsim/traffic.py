@@ -41,12 +41,10 @@ class Traffic:
 def fetches(weight_bytes: float, activation_bytes: float, buffer: Buffer) -> tuple[int, int]:
     """How often weights and activations are read from memory: the operand held in pieces is read once, the other once a piece.
 
-    Once each where either fits its share of the buffer; else the cheaper of the two orders.
+    The cheaper of the two orders: once each where either operand, neither of them empty, fits its share of the buffer.
     """
     weight_pieces = _pieces(weight_bytes, buffer.weight_share_bytes)
     activation_pieces = _pieces(activation_bytes, buffer.activation_share_bytes)
-    if weight_pieces == 1 or activation_pieces == 1:
-        return 1, 1
     if weight_bytes * activation_pieces + activation_bytes <= activation_bytes * weight_pieces + weight_bytes:
         return activation_pieces, 1
     return 1, weight_pieces
