@@ -50,18 +50,21 @@ class Applied:
         self.assignment, self._found = assignment, found or AsFound(None)
         self._inputs = InputQuantiser(assignment.policy)
         # Parameters, not their values, are exchanged: linears may share one.
-        self._originals: dict[nn.Linear, torch.Tensor] = {}
         self._quantised: dict[nn.Linear, torch.Tensor] = {}
         self._handles: list[RemovableHandle] = []
         self._active = True
         for name, pair in assignment.layers.items():
-            linear = linears[name]
-            weight = linear.weight.detach()
+            weight = linears[name].weight.detach()
             values = fake_quantize(weight.to(stored_dtypes.get(name, weight.dtype)), pair.weight, assignment.policy)
-            self._originals[linear] = linear.weight
-            self._quantised[linear] = nn.Parameter(values.to(weight.dtype), requires_grad=False)
-            linear.weight = self._quantised[linear]
-            self._handles.append(linear.register_forward_pre_hook(self._hook(pair)))
+            self._quantised[linears[name]] = nn.Parameter(values.to(weight.dtype), requires_grad=False)
+        self._originals: dict[nn.Linear, torch.Tensor] = {linear: linear.weight for linear in self._quantised}
+        try:
+            for name, pair in assignment.layers.items():
+                linears[name].weight = self._quantised[linears[name]]
+                self._handles.append(linears[name].register_forward_pre_hook(self._hook(pair)))
+        except BaseException:
+            self.undo()
+            raise
 
     def _hook(self, pair: FormatPair) -> Any:
         def quantise_input(_: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from dmx import quantised_linear  # noqa: E402
 from dmx.allocators import allocate  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
 from dmx.evaluation import evaluate, logits_of  # noqa: E402
@@ -126,6 +130,55 @@ def test_the_model_is_given_back_after_an_error(llama: LoadedModel) -> None:
     with pytest.raises(RuntimeError, match="stop"), apply(llama, Assignment.uniform(llama.linears, "mxfp4_e2m1")):
         raise RuntimeError("stop")
     assert content_hash(llama.module) == before
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize("at", [1, 3, 6])
+def test_what_stops_apply_half_way_leaves_a_live_module_as_it_was(
+    at: int, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = random_model("llama").train()
+    assignment = Assignment.uniform(searched_linears(module), "mxfp4_e2m1")
+    text = TokenText(name="made", sha256="0" * 64, windows=torch.arange(64).reshape(4, 16))
+    bits = content_hash(module)
+
+    def state() -> list[object]:
+        parameters = [(id(one), one.data_ptr(), one.requires_grad) for one in module.parameters()]
+        return [parameters, [(part.training, len(part._forward_pre_hooks)) for part in module.modules()]]
+
+    before = state()
+    ways = (
+        lambda: apply(module, assignment),
+        lambda: evaluate(module, assignment, text=text),
+        lambda: allocate(module, "kl", "bits=5", text=text, tie=True),  # q, k and v are put in a format together
+    )
+    for way in ways:
+        calls = count(1)
+
+        def failing(*given: Any, calls: Iterator[int] = calls) -> torch.Tensor:
+            if next(calls) == at:
+                raise error("as it happens")
+            return fake_quantize(*given)
+
+        monkeypatch.setattr(quantised_linear, "fake_quantize", failing)
+        with pytest.raises(error, match="as it happens"):
+            way()
+        assert state() == before
+    assert content_hash(module) == bits
+
+
+def test_what_stops_apply_between_two_hooks_takes_off_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = random_model("llama")
+    linears = searched_linears(module)
+    weights = {name: linear.weight for name, linear in linears.items()}
+
+    def interrupted(*given: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(linears["model.layers.1.mlp.up_proj"], "register_forward_pre_hook", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply(module, Assignment.uniform(linears, "mxfp4_e2m1"))
+    assert all(linear.weight is weights[name] and not linear._forward_pre_hooks for name, linear in linears.items())
 
 
 def test_weights_are_quantised_from_their_stored_dtype(qwen: LoadedModel) -> None:
