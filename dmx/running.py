@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from dmx.records import DONE, FAILED, SCHEMA, Run
 from dmx.search_config import PRESETS
 from dmx.search_state import TRAJECTORY_FILE
 from dmx.searching import search
+from dmx.task_files import task_sha256
 from dmx.text import TokenText, read_text, tokenize
 from mxsim.assignment import Assignment
 from mxsim.costing import price_workload
@@ -33,6 +34,8 @@ from mxsim.workload import Phase, build_workload
 
 #: method -> the preset it searches with
 SEARCHES = {"dmx": "default", "dmx_kl": "kl", "dmx_paper": "paper"}
+#: Of some files: their names, when each was written, how long it is.
+State = tuple[tuple[str, int, int], ...]
 
 
 def record_of(run: Run, folder: Path, *, progress: bool = False) -> dict[str, Any]:
@@ -89,13 +92,15 @@ def command_line() -> str:
 
 
 @lru_cache(maxsize=2)
-def _model(place: str | None) -> LoadedModel:
+def _model(place: str | None, state: State) -> LoadedModel:
     return load_model(place)
 
 
 @lru_cache(maxsize=4)
-def _text(model_place: str | None, place: str | None, part: str, context: int | None, split: str) -> TokenText:
-    model = _model(model_place)
+def _text(
+    model_place: str | None, model_state: State, place: str | None, state: State, part: str, context: int | None, split: str
+) -> TokenText:
+    model = _model(model_place, model_state)
     if place is None:
         from dmx import reference
 
@@ -103,27 +108,37 @@ def _text(model_place: str | None, place: str | None, part: str, context: int | 
     return tokenize(model, read_text(place), name=Path(place).name, context=context, part=part)
 
 
+def _state(place: str | None) -> State:
+    """What tells a file, or the files of a folder, from those that were there before."""
+    path = None if place is None else Path(place)
+    files = [] if path is None else [path] if path.is_file() else sorted(one for one in path.glob("[!.]*") if one.is_file())
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+
+
+def _tokens(run: Run, split: str) -> TokenText:
+    settings, model, place = run.specification["settings"], run.places["model"], run.places[f"{split}_text"]
+    return _text(model, _state(model), place, _state(place), settings[f"{split}_part"], settings["context"], split)
+
+
 def search_tokens(run: Run) -> TokenText:
     """The text that a run's search and scores look at."""
-    settings = run.specification["settings"]
-    return _text(run.places["model"], run.places["search_text"], settings["search_part"], settings["context"], "search")
+    return _tokens(run, "search")
 
 
 def report_tokens(run: Run) -> TokenText:
     """The text that a run reports on."""
-    settings = run.specification["settings"]
-    text = _text(run.places["model"], run.places["report_text"], settings["report_part"], settings["context"], "report")
-    return text.first(settings["report_windows"])
+    return _tokens(run, "report").first(run.specification["settings"]["report_windows"])
 
 
 def _done(run: Run, folder: Path, progress: bool) -> dict[str, Any]:
     asked = run.specification
-    model = _model(run.places["model"])
-    if [model.sha256, model.config_sha256] != [asked["model"][name] for name in ("sha256", "config_sha256")]:
-        raise DmxError(f"model {model.name!r} is not the one the sweep was made for: its bytes changed; start a new sweep folder")
+    model = _model(run.places["model"], _state(run.places["model"]))
+    for name, found, wanted in _inputs(run, model):
+        if found != wanted:
+            raise DmxError(f"{name} is not the one that the sweep was made for, it has changed: put it back, or start a new sweep folder")
     scenario = scenario_of(asked["settings"]["scenario"])
     started = time.perf_counter()
-    assignment, trajectory = _assignment(run, model, scenario, folder, progress)
+    assignment, trajectory = _assignment(run, model, folder, progress)
     searched = time.perf_counter()
     quality = evaluate(
         model,
@@ -150,13 +165,25 @@ def _done(run: Run, folder: Path, progress: bool) -> dict[str, Any]:
     }
 
 
+def _inputs(run: Run, model: LoadedModel) -> Iterator[tuple[str, Any, Any]]:
+    """What goes into a run: its name, what identifies it as it is now, and what the specification says of it."""
+    asked, settings = run.specification, run.specification["settings"]
+    hashes = {"sha256": model.sha256, "config_sha256": model.config_sha256, "stored_sha256": model.stored_sha256}
+    yield f"model {model.name!r}", hashes, {name: asked["model"][name] for name in hashes}
+    for which, tokens in (("search", search_tokens), ("report", report_tokens)):
+        yield f"the {which}'s text", tokens(run).identity, asked["text"][which]
+    for name, sha256 in settings["tasks"].items():
+        place = run.places.get(f"task:{name}")
+        yield f"task {name!r}", None if place is None else task_sha256(Path(place)), sha256
+    device = scenario_of(settings["scenario"])
+    yield f"device {device.device!r}", device.device_sha256, settings["device_sha256"]
+
+
 def _wide(model: LoadedModel) -> Assignment:
     return Assignment.uniform(model.linears, "bf16")
 
 
-def _assignment(
-    run: Run, model: LoadedModel, scenario: Scenario, folder: Path, progress: bool
-) -> tuple[Assignment | None, dict[str, Any] | None]:
+def _assignment(run: Run, model: LoadedModel, folder: Path, progress: bool) -> tuple[Assignment | None, dict[str, Any] | None]:
     asked, settings = run.specification, run.specification["settings"]
     method, formats = asked["method"], tuple(asked["formats"])
     if method == "float":

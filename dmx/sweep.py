@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from dmx.quantisers import checked_formats
 from dmx.records import DONE, Run, code_sha256, is_done, read_record, record_path, write_record
 from dmx.running import SEARCHES, default_settings, report_tokens, search_tokens
 from dmx.search_config import check_seed, preset
-from dmx.task_files import read_task
+from dmx.task_files import read_task, task_sha256
 from dmx.tasks import read_tasks
 from mxsim.errors import unknown_name
 from mxsim.files import renamed_when_whole
@@ -177,7 +176,7 @@ def _scores_first(runs: list[Run]) -> list[Run]:
 def _contents(task: Path, limit: int | None) -> str:
     """SHA-256 of a task's file, once its questions are known to be readable."""
     read_task(task, limit)
-    return hashlib.sha256(task.read_bytes()).hexdigest()
+    return task_sha256(task)
 
 
 def run_sweep(

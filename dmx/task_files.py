@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
@@ -47,6 +48,14 @@ def multiple_choice(query: str, choices: Sequence[str], gold: int) -> Item:
         gold=gold,
         lengths=tuple(max(1, len(choice)) for choice in choices),
     )
+
+
+def task_sha256(path: Path) -> str:
+    """SHA-256 of a task's file. Raises: DmxError where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DmxError(f"task file {str(path)!r} cannot be read: {error}") from error
 
 
 def read_task(path: Path, limit: int | None = None) -> list[Item]:

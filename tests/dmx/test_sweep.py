@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,18 @@ import pytest
 
 pytest.importorskip("transformers")
 
+import torch
+
+import mxsim
 from dmx import running
 from dmx.budget import Scenario
 from dmx.errors import DmxError
 from dmx.records import Run
+from dmx.running import record_of
 from dmx.sweep import Sweep, records_of, run_sweep, runs_of
 from mxsim.errors import MxsimError
 from mxsim.workload import Phase
+from tests.dmx.small_models import random_model, random_text, save
 from tests.dmx.small_sweeps import RUNS, small_sweep
 
 ROOT = Path(__file__).parent.parent.parent
@@ -213,3 +221,50 @@ def test_tasks_are_named_by_their_files_and_known_by_their_content(llama_folder:
     assert all(record["quality"]["tasks"]["pairs"]["questions"] == 1 for record in found)
     task.write_text(2 * (json.dumps(question) + "\n"))
     assert not {run.key for run in runs_of(sweep)} & {record["key"] for record in found}
+
+
+@pytest.fixture
+def own_inputs(text_file: Path, tmp_path: Path) -> tuple[Sweep, Path]:
+    """A sweep of one method, and the folder of everything that it reads."""
+    folder = tmp_path / "inputs"
+    save(random_model("llama").to(torch.bfloat16).float(), folder / "model")
+    shutil.copy(text_file, folder / "search.txt")
+    (folder / "report.txt").write_text(random_text(seed=4))
+    (folder / "pairs.jsonl").write_text(json.dumps({"query": "w1 w2", "choices": ["w3", "w4"], "gold": 1}) + "\n")
+    shutil.copy(Path(mxsim.__file__).parent / "devices" / "b200.toml", folder / "mine.toml")
+    asked: dict[str, Any] = {
+        "report_text": str(folder / "report.txt"),
+        "scenario": Scenario(device=str(folder / "mine.toml"), assume=("b200-fp4-half-fp8",)),
+        "tasks": (str(folder / "pairs.jsonl"),),
+        "methods": ("uniform",),
+        "budgets": ("bits=5",),
+        "references": (),
+    }
+    return small_sweep(folder / "model", folder / "search.txt", **asked), folder
+
+
+CHANGES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "weights": ("model", lambda path: save(random_model("llama", initializer_range=0.3), path), "model 'model'"),
+    "what weights were stored in": ("model", lambda path: save(random_model("llama").to(torch.bfloat16), path), "model 'model'"),
+    "search text": ("search.txt", lambda path: path.write_text(random_text(seed=5)), "the search's text"),
+    "report text": ("report.txt", lambda path: path.write_text(random_text(seed=5)), "the report's text"),
+    "task": ("pairs.jsonl", lambda path: path.write_text(2 * path.read_text()), "task 'pairs'"),
+    "device": ("mine.toml", lambda path: path.write_text(path.read_text().replace("7.7e+12", "7e+12")), "device '.*mine.toml'"),
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+def test_a_run_on_other_inputs_than_its_own_fails(changed: str, own_inputs: tuple[Sweep, Path], tmp_path: Path) -> None:
+    """And the next sweep in the same process sees what lies there now, not what it read before."""
+    sweep, folder = own_inputs
+    runs = runs_of(sweep)
+    assert [record_of(run, tmp_path)["status"] for run in runs] == ["done"] * len(runs)
+    name, change, told = CHANGES[changed]
+    change(folder / name)
+    for run in runs:
+        record = record_of(run, tmp_path)
+        assert record["status"] == "failed"
+        assert re.match(f"{told} is not the one that the sweep was made for.*start a new sweep folder", record["error"]["message"])
+    anew = runs_of(sweep)
+    assert not {run.key for run in runs} & {run.key for run in anew}
+    assert [record_of(run, tmp_path)["status"] for run in anew] == ["done"] * len(anew)
