@@ -7,6 +7,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+import torch
 from torch import nn
 
 P = ParamSpec("P")
@@ -28,8 +29,9 @@ class AsFound:
         """Put it back. A second call does nothing."""
         for part, training in self._modes:
             part.training = training
-        for parameter, requires_grad in self._gradients:
-            parameter.requires_grad_(requires_grad)
+        with torch.inference_mode():  # parameters that were made in it may ask for gradients nowhere else
+            for parameter, requires_grad in self._gradients:
+                parameter.requires_grad_(requires_grad)
         self._modes, self._gradients = [], []
 
     def __enter__(self) -> AsFound:
@@ -60,11 +62,15 @@ class Forwards:
 
 
 def gives_back(function: Callable[P, Result]) -> Callable[P, Result]:
-    """Of a function whose first argument is a model: a live module is afterwards as it was found."""
+    """Of a function whose first argument is a model: a live module is afterwards as it was found.
+
+    Meanwhile gradients can be had, whether or not the caller turned them off.
+    """
 
     @wraps(function)
     def around(*args: P.args, **kwargs: P.kwargs) -> Result:
-        with AsFound(args[0] if args else kwargs.get("model")):
+        found = AsFound(args[0] if args else kwargs.get("model"))
+        with found, torch.inference_mode(False), torch.enable_grad():
             return function(*args, **kwargs)
 
     return around

@@ -88,6 +88,11 @@ class LoadedModel:
             raise DmxError(f"model {self.name!r} has no tokenizer: pass token ids, or load it from a folder with tokenizer.json")
         return self.tokenizer
 
+    def need_gradients(self) -> None:
+        """Raises: DmxError where torch takes no gradient through its parameters."""
+        if any(parameter.is_inference() for parameter in self.module.parameters()):
+            raise DmxError(f"model {self.name!r} was made under torch.inference_mode, so no gradient passes through it: make it outside")
+
     @property
     def shape(self) -> ModelShape | None:
         """The shape that costs are computed from; None for architectures that mxsim does not describe, and where its config tells other

@@ -56,6 +56,7 @@ class QuantisedWeights:
 
     def __init__(self, model: LoadedModel, space: DecisionSpace, policy: str, ladders: Sequence[Ladder] = ()) -> None:
         """Args: ladders: the quantised weights, in the order of space.layers, where there are such already."""
+        model.need_gradients()
         linears = model.linears
         self.policy, self.formats = policy, space.formats
         self.linears: tuple[nn.Linear, ...] = tuple(linears[name] for name in space.layers)

@@ -167,6 +167,7 @@ class _Search:
     ) -> None:
         self.space, self.limits, self.config, self.state, self.progress = space, limits, config, state, progress
         self.loaded, self.tokens = loaded, tokens
+        loaded.need_gradients()
         linears = loaded.linears
         self.model = RelaxedModel(
             {name: linears[name] for name in space.layers},

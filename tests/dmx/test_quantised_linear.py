@@ -118,6 +118,34 @@ def test_a_live_module_keeps_its_mode_and_its_gradients(tmp_path: Path) -> None:
     assert as_before()
 
 
+WITHOUT_GRADIENTS = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
+
+
+@pytest.mark.parametrize("turned_off", WITHOUT_GRADIENTS)
+def test_a_caller_who_turned_gradients_off_gets_the_same(turned_off: str) -> None:
+    module = random_model("llama")
+    text = TokenText(name="made", sha256="0" * 64, windows=torch.arange(64).reshape(4, 16))
+    ways = (
+        lambda: search(module, "bits=5", text=text, steps=1, refine=0),
+        lambda: allocate(module, "first_order", "bits=5", text=text),
+        lambda: allocate(module, "fisher", "bits=5", text=text),
+    )
+    for way in ways:
+        with WITHOUT_GRADIENTS[turned_off]():
+            found = way()
+            assert not torch.is_grad_enabled()
+        assert found.layers == way().layers
+
+
+def test_a_model_that_no_gradient_passes_through_is_refused() -> None:
+    with torch.inference_mode():
+        module = random_model("llama")
+    text = TokenText(name="made", sha256="0" * 64, windows=torch.arange(64).reshape(4, 16))
+    for way in (search, partial(allocate, method="fisher"), partial(allocate, method="first_order")):
+        with pytest.raises(DmxError, match=r"made under torch\.inference_mode.*make it outside"):
+            way(module, budget="bits=5", text=text)
+
+
 @pytest.mark.parametrize("said", ["x", ["x"]])
 def test_a_search_that_says_no_model_is_refused(llama: LoadedModel, said: object) -> None:
     strange = Assignment(layers=Assignment.uniform(llama.linears, "mxfp4_e2m1").layers, search={"model": said})
