@@ -143,7 +143,7 @@ def allocate(
             "seed": seed,
             "settings": dict(found.settings),
             "model": {"name": loaded.name, "sha256": loaded.sha256},
-            "text": {"name": drawn[0].name, "sha256": drawn[0].sha256, "tokens": drawn[0].windows.numel()} if drawn else None,
+            "text": {"name": drawn[0].name, "sha256": drawn[0].sha256, "tokens": drawn[0].scored_tokens} if drawn else None,
             "predicted_loss": found.predicted_loss,
             **leftovers(np.asarray(found.choice), limits, found.why_no_dearer),
             "seconds": round(time.perf_counter() - started, 3),

@@ -220,6 +220,7 @@ def test_the_same_seed_gives_the_same(llama: LoadedModel, text: TokenText) -> No
     assert first.layers == again.layers
     assert first.search["predicted_loss"] == again.search["predicted_loss"]
     assert first.search["predicted_loss"] != other.search["predicted_loss"]
+    assert first.search["text"]["tokens"] == 3 * 31  # scored ones, as a search tells them
 
 
 def test_bits_are_spent_from_the_ends() -> None:
