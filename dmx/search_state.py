@@ -133,8 +133,11 @@ class SearchState:
         return {**columns, "offsets": offsets}
 
     def write_trajectory(self, decisions: Sequence[Sequence[str]]) -> None:
-        if self.folder is not None and self.history:
+        """Beside the assignment, once there was a step; where there was none, what an earlier search left is none of it."""
+        if self.history:
             self._replace(TRAJECTORY_FILE, json.dumps(self.trajectory(decisions)))
+        elif self.folder is not None:
+            (self.folder / TRAJECTORY_FILE).unlink(missing_ok=True)
 
     def finish(self) -> None:
         """The search is done: what was kept to resume it goes."""

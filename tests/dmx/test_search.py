@@ -133,9 +133,11 @@ def test_linears_that_the_module_does_not_call_are_refused(text: TokenText) -> N
         search(module, "bits=5", text=text, only=["*spare"], **QUICK)
 
 
-def test_one_format_needs_no_search(llama: LoadedModel, text: TokenText) -> None:
-    found = search(llama, "bits=5", text=text, formats=("mxfp4_e2m1",))
+def test_one_format_needs_no_search(llama: LoadedModel, text: TokenText, tmp_path: Path) -> None:
+    (tmp_path / "trajectory.json").write_text("{}")  # an earlier search's
+    found = search(llama, "bits=5", text=text, formats=("mxfp4_e2m1",), folder=tmp_path)
     assert {pair.weight for pair in found.layers.values()} == {"mxfp4_e2m1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["assignment.json"]
 
 
 def test_the_same_seed_gives_the_same_bits(llama: LoadedModel, text: TokenText, tmp_path: Path) -> None:
