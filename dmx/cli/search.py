@@ -30,8 +30,10 @@ def command(
     formats: Annotated[
         str | None, typer.Option("--formats", help="The ladder, with commas between. [default: mxfp4_e2m1,mxfp8_e4m3]")
     ] = None,
-    policy: options.Policy = "ocp",
-    tie: options.Tie = False,
+    policy: Annotated[
+        str | None, typer.Option("--policy", help="Whose conversion: ocp, torchao, compressed-tensors, quark, ... [default: ocp]")
+    ] = None,
+    tie: Annotated[bool | None, typer.Option("--tie", help="q, k and v take the same formats, so do gate and up.")] = None,
     apart: Annotated[
         bool | None,
         typer.Option("--apart/--together", help="Weights and inputs choose each for itself, or together. [default: the preset's]"),
@@ -43,7 +45,7 @@ def command(
     tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens of the text that are looked at. [default: 32768]")] = None,
     window: Annotated[int | None, typer.Option("--window", help="Tokens of a window. [default: the model's longest, at most 512]")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Steps of gradient descent. [default: the preset's]")] = None,
-    seed: options.Seed = 0,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of whatever is drawn at random. [default: 0]")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, any setting of dmx.search_config; repeatable.")] = None,
     bits_scales: options.BitsScales = "out",
     bits_weighting: options.BitsWeighting = "plain",
@@ -71,9 +73,9 @@ def command(
         "context": window,
         "steps": steps,
         "apart": apart,
-        "policy": policy if policy != "ocp" else None,
-        "tie": tie or None,
-        "seed": seed or None,
+        "policy": policy,
+        "tie": tie,
+        "seed": seed,
         "formats": options.format_names(formats) if formats is not None else None,
     }
     settings = search_config.parse_settings(setting or [])
