@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from dmx.kernels.ladder import mix, narrow
-from dmx.quantisers import fake_quantize, share_threads
+from dmx.quantisers import fake_quantize, shared_threads
 
 
 class Ladder:
@@ -33,8 +33,8 @@ class Ladder:
         between = self.values[place]
         if parts and wanted == torch.float32 and self._flat is not None:
             mixture = torch.empty(between.shape, dtype=wanted)
-            share_threads(mixture.numel())
-            mix(self._flat, np.array(degrees, np.float32), place, _flat(mixture))
+            with shared_threads(mixture.numel()):
+                mix(self._flat, np.array(degrees, np.float32), place, _flat(mixture))
             return mixture
         between = between.to(wanted)
         for j, degree in parts:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import ml_dtypes
@@ -12,6 +15,7 @@ import torch
 
 import mxsim
 from dmx.errors import DmxError
+from dmx.kernels.threads import exchange_threads
 from mxsim.formats import FORMATS, BlockFormat
 from mxsim.storage_formats import WIDE
 
@@ -42,17 +46,29 @@ def fake_quantize(x: torch.Tensor, format: str, policy: str = "ocp") -> torch.Te
         return x
     if x.is_cuda and policy == "ocp" and not FORMATS[format].tensor_scale:
         return fake_quantize_elementwise(x, FORMATS[format])
-    share_threads(x.numel())
-    values = mxsim.fake_quantize(as_numpy(x), format, policy=policy)
+    with shared_threads(x.numel()):
+        values = mxsim.fake_quantize(as_numpy(x), format, policy=policy)
     return torch.from_numpy(values).to(device=x.device, dtype=x.dtype)
 
 
-def share_threads(elements: int) -> None:
-    """Let the kernels called next use as many threads as torch does, or one where there is little to do."""
+@contextmanager
+def shared_threads(elements: int) -> Iterator[None]:
+    """Kernels called meanwhile use as many threads as torch does, or one where there is little to do."""
+    most = _started_threads()
+    before = exchange_threads(min(torch.get_num_threads(), most) if elements >= SHARED_WORK else 1)
+    try:
+        yield
+    finally:
+        exchange_threads(before)
+
+
+@cache
+def _started_threads() -> int:
+    """How many numba has. When they first start they take OpenMP's number for all of the process: torch gets its own back."""
     threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS) if elements >= SHARED_WORK else 1)
-    if torch.get_num_threads() != threads:  # numba's threads, when they first start, take OpenMP's number for all of the process
-        torch.set_num_threads(threads)
+    numba.get_num_threads()
+    torch.set_num_threads(threads)
+    return int(numba.config.NUMBA_NUM_THREADS)
 
 
 def as_numpy(x: torch.Tensor) -> npt.NDArray[Any]:

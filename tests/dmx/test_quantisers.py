@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import ml_dtypes
+import numba
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 import mxsim  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
+from dmx.ladder import Ladder  # noqa: E402
 from dmx.quantisers import as_numpy, checked_formats, fake_quantize, fake_quantize_elementwise  # noqa: E402
 from mxsim.errors import UnknownNameError  # noqa: E402
 from mxsim.formats import FORMATS  # noqa: E402
@@ -93,6 +95,22 @@ def test_torch_keeps_its_number_of_threads() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize("before", [1, numba.config.NUMBA_NUM_THREADS])
+def test_numba_keeps_its_number_of_threads(before: int) -> None:
+    """Of small work, of work that is shared, of mixtures, and of work that fails."""
+    found = numba.get_num_threads()
+    numba.set_num_threads(before)
+    try:
+        for x in (torch.randn(4, 64), torch.randn(1024, 1024)):
+            fake_quantize(x, "mxfp4_e2m1")
+            Ladder([x, x]).mixed([0.5])
+            with pytest.raises(UnknownNameError):
+                fake_quantize(x, "mxfp4_e2m1", "no policy")
+            assert numba.get_num_threads() == before
+    finally:
+        numba.set_num_threads(found)
 
 
 def test_the_wide_type_changes_nothing() -> None:
