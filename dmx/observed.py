@@ -34,19 +34,19 @@ class _ObservedLinear(torch.autograd.Function):
         x: torch.Tensor,
         anchor: torch.Tensor,
         operand: torch.Tensor,
-        weight: torch.Tensor,
+        weight: Callable[[], torch.Tensor],
         bias: torch.Tensor | None,
         observe: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], None],
     ) -> torch.Tensor:
-        ctx.save_for_backward(x, operand, weight)
-        ctx.observe = observe
-        return functional.linear(operand, weight, bias)
+        ctx.save_for_backward(x, operand)
+        ctx.weight, ctx.observe = weight, observe
+        return functional.linear(operand, weight(), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,) = grads
-        x, operand, weight = ctx.saved_tensors
-        grad_x = grad @ weight
+        x, operand = ctx.saved_tensors
+        grad_x = grad @ ctx.weight()  # made again: kept, it would be one more copy of every weight
         ctx.observe(x, operand, grad, grad_x)
         return grad_x if ctx.needs_input_grad[0] else None, None, None, None, None, None
 
@@ -90,7 +90,8 @@ def observe(
     anchor = torch.zeros((), requires_grad=True)  # so that linears before any gradient are seen too
 
     def forward_of(i: int, linear: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-        weight = weights.float[i] if degrees is None else weights.ladders[i].mixed(degrees, linear.weight.dtype)
+        def weight() -> torch.Tensor:
+            return weights.float[i] if degrees is None else weights.ladders[i].mixed(degrees, linear.weight.dtype)
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             value = x.detach()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from dmx.errors import DmxError
 from dmx.files import made_folder
+from mxsim.files import renamed_when_whole
 
 #: Raised when the arithmetic of any score changes: older files are then no longer found.
 SCORES_VERSION = 1
@@ -46,7 +46,8 @@ class ScoreCache:
             return _read(path, full, shape)
         made_folder(self.folder, "scores", "pass another folder (--cache), nothing was measured")
         scores = compute()
-        _write(path, {"key": full, "scores": scores.tolist()})
+        with renamed_when_whole(path) as part:
+            part.write_text(json.dumps({"key": full, "scores": scores.tolist()}), encoding="utf-8")
         return scores
 
 
@@ -75,15 +76,3 @@ def _read(path: Path, key: Mapping[str, Any], shape: tuple[int, ...]) -> npt.NDA
     if not is_sound:
         raise DmxError(f"cached scores {path.name} are of another measurement than their name says: delete the file")
     return scores
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    """Whole or not at all: a reader never sees a part."""
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=".scores-", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise

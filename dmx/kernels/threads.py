@@ -10,4 +10,4 @@ def exchange_threads(threads: int) -> int:
     """Use so many. Returns: how many it was. Numba's threads must have been started."""
     before = get_num_threads()
     set_num_threads(threads)
-    return before
+    return int(before)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import weakref
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +21,14 @@ from dmx.allocators.kl_scores import kl_scores  # noqa: E402
 from dmx.allocators.problem import Problem  # noqa: E402
 from dmx.allocators.score_cache import user_folder  # noqa: E402
 from dmx.budget import Budget, Scenario, constraint, constraints  # noqa: E402
+from dmx.calibration import Calibration  # noqa: E402
 from dmx.curvature import curvature_scores  # noqa: E402
 from dmx.decisions import decision_space  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
 from dmx.evaluation import evaluate  # noqa: E402
+from dmx.ladder import Ladder  # noqa: E402
 from dmx.models import LoadedModel, content_hash  # noqa: E402
-from dmx.observed import QuantisedWeights  # noqa: E402
+from dmx.observed import QuantisedWeights, observe  # noqa: E402
 from dmx.quantisers import fake_quantize  # noqa: E402
 from dmx.text import TokenText  # noqa: E402
 from mxsim.assignment import Assignment  # noqa: E402
@@ -119,6 +124,23 @@ def test_first_order_is_the_gradient_times_the_change(llama: LoadedModel, text: 
             assert scores["signed"][d, pair] == pytest.approx(sum(float(t.sum()) for t in terms), abs=1e-3 * size)
 
 
+def test_a_look_at_the_ladder_keeps_no_copy_of_every_weight(llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = QuantisedWeights(llama, problem(llama, text).space, "ocp")
+    made, alive, mixed = list[weakref.ref[torch.Tensor]](), list[int](), Ladder.mixed
+
+    def counted(ladder: Ladder, *given: Any) -> torch.Tensor:
+        value = mixed(ladder, *given)
+        made.extend([weakref.ref(value)] if ladder in weights.ladders else [])
+        return value
+
+    monkeypatch.setattr(Ladder, "mixed", counted)
+    calibration = Calibration(llama, text.first(2), "kl")
+    look = partial(observe, calibration, weights, 0.5, windows=torch.arange(2), progress=False, title="")
+    look(lambda *_: alive.append(sum(one() is not None for one in made)))
+    assert len(alive) == 14
+    assert max(alive) <= 1
+
+
 def test_fisher_is_the_squared_gradient_times_the_squared_change(llama: LoadedModel, text: TokenText) -> None:
     given = problem(llama, text.first(2), apart=True)
     weights = QuantisedWeights(llama, given.space, given.policy)
@@ -164,6 +186,8 @@ def test_scores_are_computed_once_and_serve_every_budget(
     first = allocate(llama, "fisher", "bits=5", text=text, cache=tmp_path)
     files = list(tmp_path.iterdir())
     assert len(files) == 1
+    (tmp_path / "any").touch()
+    assert files[0].stat().st_mode == (tmp_path / "any").stat().st_mode  # as readable as any other file
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
