@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -65,17 +65,6 @@ class DecisionSpace:
     def layer_pairs(self, choice: Sequence[int] | npt.NDArray[np.int64]) -> dict[str, FormatPair]:
         """Each layer's pair when decision d takes pairs[choice[d]], in the order of the layers."""
         return {layer: self.pairs[int(index)] for decision, index in zip(self.decisions, choice, strict=True) for layer in decision.layers}
-
-    def choice_of(self, layers: Mapping[str, FormatPair]) -> npt.NDArray[np.int64]:
-        """The pair index of each decision. Raises: DmxError where an assignment lies outside this space."""
-        places = {pair: i for i, pair in enumerate(self.pairs)}
-        found = []
-        for decision in self.decisions:
-            taken = {layers[layer] for layer in decision.layers if layer in layers}
-            if len(taken) != 1 or next(iter(taken)) not in places:
-                raise DmxError(f"decision {decision.name!r} has {sorted(map(str, taken))}, none of {', '.join(map(str, self.pairs))}")
-            found.append(places[next(iter(taken))])
-        return np.array(found, np.int64)
 
 
 def element_bits(format: str) -> int:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from dmx.errors import DmxError
+from dmx.tracing import ROUTERS, traced_shape
 from mxsim.checkpoints.folder import INDEX, WEIGHTS
 from mxsim.checkpoints.safetensors_file import SafetensorsFile
 from mxsim.errors import MxsimError
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 LONGEST_WINDOW = 2048
 #: What an error says of a checkpoint that is quantised.
 TAKES_FLOAT = "a search and an evaluation take the float model (mxsim validate checks a checkpoint)"
-#: Leaves that choose experts: small, sensitive, and kept wide by every producer.
-ROUTERS = ("gate", "router")
 #: Of tensors: dtypes in a safetensors file that weights are converted from.
 STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 #: Of a configuration: what changes no result.
@@ -97,8 +96,6 @@ class LoadedModel:
     def shape(self) -> ModelShape | None:
         """The shape that costs are computed from; None for architectures that mxsim does not describe, and where its config tells other
         linears than the module has."""
-        from dmx.tracing import traced_shape
-
         if getattr(self.module, "config", None) is None:
             return None
         try:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from mxsim.shapes import ModelShape
 
-_ROUTERS = ("gate", "router")
+#: Leaves that choose experts: small, sensitive, and kept wide by every producer.
+ROUTERS = ("gate", "router")
 
 
 def traced_linears(model: nn.Module) -> tuple[LinearShape, ...]:
@@ -27,9 +28,9 @@ def traced_linears(model: nn.Module) -> tuple[LinearShape, ...]:
     for name, module in model.named_modules():
         leaf = name.rpartition(".")[2]
         if isinstance(module, nn.Linear):
-            kind: Kind = "lm_head" if leaf == "lm_head" else "router" if leaf in _ROUTERS else "linear"
+            kind: Kind = "lm_head" if leaf == "lm_head" else "router" if leaf in ROUTERS else "linear"
             found.append(_matrix(name, module.weight.shape, bias=module.bias is not None, kind=kind))
-        elif leaf in _ROUTERS and getattr(module, "weight", None) is not None:
+        elif leaf in ROUTERS and getattr(module, "weight", None) is not None:
             found.append(_matrix(name, module.weight.shape, bias=getattr(module, "bias", None) is not None, kind="router"))
         elif leaf == "experts":
             found += _fused_experts(name, module)
@@ -90,7 +91,7 @@ def unsearched_matrices(model: nn.Module) -> tuple[str, ...]:
     found = []
     for name, module in model.named_modules():
         path = name.split(".")
-        if isinstance(module, nn.Linear | nn.Embedding | _ConvNd) or any(module is one for one in known) or path[-1] in _ROUTERS:
+        if isinstance(module, nn.Linear | nn.Embedding | _ConvNd) or any(module is one for one in known) or path[-1] in ROUTERS:
             continue
         for leaf, parameter in module.named_parameters(recurse=False):
             is_matrix = sum(size > 1 for size in parameter.shape) >= 2

@@ -63,7 +63,7 @@ class UnitApplied:
         self._operands = LastInput[Operand]()
         self._squares = {"difference": 0.0, "fake": 0.0}
         for pair in assignment.layers.values():
-            unit.path_for(_path_format(pair.activation), _path_format(pair.weight))
+            unit.path_for(pair.activation, pair.weight)
         for name, pair in assignment.layers.items():
             linear = linears[name]
             weight = linear.weight.detach()
@@ -128,10 +128,6 @@ class UnitApplied:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.undo()
-
-
-def _path_format(format: str) -> str:
-    return "bf16" if format == WIDE else format
 
 
 def apply_unit(
