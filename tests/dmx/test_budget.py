@@ -99,6 +99,11 @@ def test_the_usual_step_is_shortened_wherever_it_stands(llama: LoadedModel) -> N
     assert [(phase.context, times) for phase, times in place.fitted(llama.shape).phases] == [(16, 1.0), (llama.shape.max_context, 8.0)]
 
 
+def test_a_context_of_its_own_is_kept_beside_the_usual_step(llama: LoadedModel) -> None:
+    fitted = Scenario(phases=((Phase(), 1.0), (Phase(context=5000), 1.0))).fitted(llama.shape)
+    assert [phase.context for phase, _ in fitted.phases] == [32, 5000]
+
+
 def test_a_step_that_is_named_twice_adds_up(llama: LoadedModel) -> None:
     twice, once = (Scenario.parse(steps, device="b200") for steps in (["decode:1:16", "decode:1:16*3"], ["decode:1:16*4"]))
     space = decision_space(llama, FORMATS)

@@ -153,3 +153,24 @@ def test_degrees_of_a_choice_tell_its_blocks_apart(model: LoadedModel) -> None:
     for block in range(BLOCKS):
         assert measure._blocks._common(layer_degrees(space, changed(choice, space, block))) == block
     assert measure._blocks._common(layer_degrees(space, choice)) == BLOCKS
+
+
+def test_no_more_is_kept_than_the_reference_has_in_common_and_all_of_it_is_counted(model: LoadedModel) -> None:
+    space, relaxed, measure = measure_of(model)
+    choice, blocks = np.zeros(len(space.decisions), np.int64), measure._blocks
+
+    def kept() -> set[int]:
+        assert blocks._bytes == sum(kept_blocks._bytes(output) for outputs in blocks._kept.values() for output in outputs)
+        return {len(outputs) for outputs in blocks._kept.values()}
+
+    with relaxed:
+        blocks.refer_to(layer_degrees(space, choice))
+        measure(changed(choice, space, 1))
+        assert kept() == {1}  # the second block differs from the reference's
+        measure(choice)
+        assert kept() == {BLOCKS - 1}
+        blocks.refer_to(layer_degrees(space, changed(choice, space, 2)))
+        assert kept() == {2}
+        blocks.refer_to(layer_degrees(space, changed(choice, space, 0)))
+        assert kept() == {0}
+        assert blocks._bytes == 0

@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 from dmx.budget import Budget, Constraint, Scenario, constraints
 from dmx.decisions import decision_space
 from dmx.errors import DmxError
-from dmx.knapsack import best_choice, check_together
+from dmx.knapsack import best_choice, check_together, shadow_prices
 from dmx.models import load_model
 
 
@@ -103,3 +103,26 @@ def test_the_solver_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         best_choice(np.stack([0 * weight, weight, activation, weight + activation], -1), limits)
     ctypes.CDLL(None).fflush(None)
     assert capfd.readouterr().out == ""
+
+
+def test_a_choice_beyond_its_budget_by_less_than_the_solver_sees_is_not_taken() -> None:
+    costs = np.tile([0.25, 0.45, 0.5 + 3e-7], (2, 1))
+    assert sorted(best_choice(np.tile([2.0, 1.0, 0.0], (2, 1)), [limited(costs, 1.0)]).tolist()) == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_scores_that_differ_by_little_are_told_apart(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    costs = np.stack([np.ones(10), rng.integers(2, 9, 10)], 1).astype(np.float64)
+    scores = np.stack([np.zeros(10), -(costs[:, 1] - 1) * rng.uniform(0.99, 1.01, 10)], 1)
+    limits = [limited(costs, float(costs.sum() // 3))]
+    choice = best_choice(scores, limits)
+    assert scores[np.arange(10), choice].sum() == pytest.approx(cheapest_score(scores, limits), rel=1e-9)
+
+
+def test_a_shadow_price_is_what_more_of_a_budget_saves() -> None:
+    """Per cost the decisions' second pairs save 3, 2 and 1 thousandths; the budget ends within the second's."""
+    scores = np.array([[0.0, -3.0], [0.0, -4.0], [0.0, -1.0]]) * 1e-3
+    tight = limited([[1.0, 2.0], [1.0, 3.0], [1.0, 2.0]], 6.5, fixed=1.5)
+    loose = limited(tight.costs, 100.0)
+    assert shadow_prices(scores, [tight, loose]) == pytest.approx([2e-3 * 6.5, 0.0])

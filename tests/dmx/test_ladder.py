@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from dmx.kernels.ladder import CHUNK  # noqa: E402
-from dmx.ladder import Ladder, compact  # noqa: E402
+from dmx.ladder import Ladder, compact, weight_ladder  # noqa: E402
 from dmx.quantisers import SHARED_WORK, fake_quantize  # noqa: E402
 from mxsim.formats import FORMATS  # noqa: E402
 
@@ -100,3 +100,12 @@ def test_a_ladder_of_which_one_value_is_wide() -> None:
     narrow = [compact(value) for value in values]
     assert [value.dtype for value in narrow] == [torch.bfloat16, torch.float32, torch.bfloat16]
     assert torch.equal(Ladder(narrow).mixed([0.3, 0.2], torch.float32), mixed_by_torch(values, (0.3, 0.2)))
+
+
+def test_a_weights_ladder_starts_from_the_dtype_that_it_was_stored_in() -> None:
+    weight = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    for stored in (None, torch.bfloat16):
+        source = weight if stored is None else weight.to(stored)
+        ladder = weight_ladder(weight, stored, LADDER, "ocp")
+        assert all(torch.equal(v.float(), fake_quantize(source, f).float()) for v, f in zip(ladder.values, LADDER, strict=True))
+    assert not torch.equal(fake_quantize(weight, LADDER[0]), fake_quantize(weight.bfloat16(), LADDER[0]).float())

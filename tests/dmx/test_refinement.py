@@ -10,10 +10,13 @@ import pytest
 
 pytest.importorskip("transformers")
 
+import torch
+
+from dmx import refinement
 from dmx.budget import Budget, Scenario, constraints
 from dmx.calibration import Calibration, Column
 from dmx.decisions import decision_space
-from dmx.refinement import FRUITLESS, MEASURED_AT_ONCE, TRIALS, Choice, Measure, _exchanges, refine
+from dmx.refinement import FRUITLESS, KEPT, MEASURED_AT_ONCE, TRIALS, Choice, Measure, _exchanges, _look_near, refine
 from dmx.relax import RelaxedModel
 from dmx.secants import Secants
 from dmx.text import TokenText
@@ -172,3 +175,39 @@ def test_fruitless_looks_in_a_row_end_it(llama: LoadedModel, text: TokenText, mo
     assert exchanges == 0
     assert np.array_equal(end, start)
     assert len(trials) == FRUITLESS * TRIALS
+
+
+def test_a_race_is_given_up_at_one_standard_error(llama: LoadedModel, text: TokenText) -> None:
+    space = decision_space(llama, FORMATS)
+    model = RelaxedModel({name: llama.linears[name] for name in space.layers}, space.formats)
+    windows = 3 * MEASURED_AT_ONCE
+    calibration = Calibration(llama, TokenText(name="words", sha256=text.sha256, windows=text.windows[:1].repeat(windows, 1)), "ce")
+    low, high = (np.full(len(space.decisions), pair) for pair in (0, len(space.pairs) - 1))
+    spread = np.tile([1.0, -1.0], MEASURED_AT_ONCE // 2)
+    error = spread.std(ddof=1) / MEASURED_AT_ONCE**0.5
+    first = np.stack([spread + 1.5 * error] * 2, -1)
+    known = {".".join(map(str, low)): np.zeros((windows, len(Column))).tolist(), ".".join(map(str, high)): first.tolist()}
+    assert Measure(space, model, calibration, known).race(high, low) == (False, 1 / 3)
+    assert len(known[".".join(map(str, high))]) == MEASURED_AT_ONCE
+
+
+def test_what_was_tried_against_a_choice_is_not_tried_again_until_another_is_taken(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foretold = [np.full(len(llama.linears), pair) for pair in (1, 2)]
+    monkeypatch.setattr(refinement, "_exchanges", lambda *_: iter(foretold))
+    trials: list[int] = []
+    monkeypatch.setattr(Measure, "race", lambda _, choice, *__: (len(trials) == 1, (trials.append(int(choice[0])), 0.01)[1]))
+    monkeypatch.setattr(Measure, "__call__", lambda *_: 0.0)
+    *_, exchanges = refined(llama, text, 1000)
+    assert exchanges == 1
+    assert trials == [1, 2, 1, 2]  # the second is taken; both once more against it
+
+
+def test_a_look_adds_to_what_was_seen_before(llama: LoadedModel, text: TokenText) -> None:
+    space = decision_space(llama, FORMATS)
+    seen = Secants.empty(len(space.layers), 1)
+    seen.add(torch.full((len(space.layers), 2, 1), 0.5), torch.ones(len(space.layers), 2, 1), weight=10.0)
+    with RelaxedModel({name: llama.linears[name] for name in space.layers}, space.formats) as model:
+        _look_near(seen, np.zeros(len(space.decisions), np.int64), space, model, Calibration(llama, text, "ce"), 2, 0)
+    assert seen.sums[0].eq(KEPT * 10.0 + 2).all()

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from dmx.continuous import field_widths, sliding_operand  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
 from dmx.ladder import Ladder  # noqa: E402
 from dmx.quantisers import fake_quantize  # noqa: E402
-from dmx.relax import RelaxedLinearFunction, RelaxedModel, vertex  # noqa: E402
+from dmx.relax import RelaxedLinearFunction, RelaxedModel, SlidingLinearFunction, vertex  # noqa: E402
 from mxsim.formats import FORMATS  # noqa: E402
 from mxsim.policies import POLICIES  # noqa: E402
 
@@ -190,3 +192,17 @@ def test_linears_that_share_an_input_share_its_quantisation(monkeypatch: pytest.
         for linear in linears.values():
             linear(x)
         assert sorted(calls) == sorted(LADDER[:2])
+
+
+def test_saturated_inputs_pass_no_gradient() -> None:
+    widths, degrees = field_widths(("mxfp4_e2m1", "mxfp8_e4m3"), "ocp"), torch.tensor([0.0])
+    x = torch.ones(1, 32)
+    x[0, :4] = 1.99  # above the largest that the block's scale leaves
+    x.requires_grad_()
+    weight = torch.ones(1, 32)
+    *_, passes = sliding_operand(x.detach(), degrees, widths, floored=False)
+    assert passes[0].tolist() == [0.0] * 4 + [1.0] * 28
+    function: Any = SlidingLinearFunction.apply
+    function(x, degrees, degrees, weight, widths, False, None).sum().backward()
+    assert x.grad is not None
+    assert (x.grad[0] != 0).tolist() == [False] * 4 + [True] * 28

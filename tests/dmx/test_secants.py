@@ -43,3 +43,27 @@ def test_what_was_seen_is_left_as_it_was() -> None:
     second.add(torch.full((1, 2, 1), 0.5), torch.full((1, 2, 1), 3.0))
     assert first().eq(1).all()
     assert second().eq(2).all()
+
+
+def test_degrees_that_hardly_differ_tell_no_slope() -> None:
+    seen = Secants.empty(1, 1)
+    for away in (1e-3, -1e-3):
+        seen.add(torch.full((1, 2, 1), 0.9 + away), torch.full((1, 2, 1), 1e3 * away))
+    assert (seen().abs() < 0.1).all()
+
+
+def test_a_gradient_counts_by_its_weight() -> None:
+    seen, degree = Secants.empty(1, 1), torch.full((1, 2, 1), 0.5)
+    seen.add(degree, torch.ones(1, 2, 1), weight=3.0)
+    seen.add(degree, torch.full((1, 2, 1), 5.0))
+    assert seen().eq(2).all()
+
+
+def test_a_sum_of_losses_is_as_if_it_had_been_seen() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, other, both = (Secants.empty(3, 2) for _ in range(3))
+    for degree, first, second in torch.rand(5, 3, 3, 2, 2, generator=generator):
+        one.add(degree, first, weight=2.0)
+        other.add(degree, second, weight=2.0)
+        both.add(degree, first + 0.25 * second, weight=2.0)
+    torch.testing.assert_close(one.plus(other, 0.25)(), both())

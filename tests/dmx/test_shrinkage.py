@@ -183,3 +183,10 @@ def test_a_search_tells_its_share(llama: LoadedModel, own_words: list[TokenText]
     shares = [search(llama, "bits=5", text=words, **quick).search["next_token_share"] for words in (own_words[0], unlikely_words)]
     assert shares[0] < 0.6 < 0.9 < shares[1] <= 1.0
     assert search(llama, "bits=5", text=own_words[0], loss="kl", **quick).search["next_token_share"] == 0.0
+
+
+def test_a_line_through_zero_takes_one_degree_of_freedom() -> None:
+    """Two entries with squared t-values of 8, along nothing: their mean square is 16 / (2 - 1), of which chance is 2."""
+    spread = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0], dtype=torch.float64)[:, None]
+    beyond = spread + torch.tensor([2.0, -2.0], dtype=torch.float64)
+    assert share_beyond_chance(beyond, torch.zeros(2, dtype=torch.float64)) == pytest.approx(1 - 2 / 16)

@@ -143,3 +143,21 @@ def test_offsets_land_on_the_budget_spent_most(limits: Limits) -> None:
         low, high = (middle, high) if exceeds else (low, middle)
     assert shift == high
     assert Steering("two_sided", 5.0, budgets, np.ones(len(budgets)), 1e-3).shift(expected, spent) == 0
+
+
+def test_a_penalty_on_another_budget_is_per_quarter_of_its_range(limits: Limits) -> None:
+    _, (_, stored, *_) = limits
+    steering = Steering("one_sided", 5.0, [stored], np.zeros(1), 0.0)
+    spent = (stored.limit + (stored.dearest - stored.cheapest) / 4) / stored.limit
+    assert float(steering.pressure(torch.tensor([spent], dtype=torch.float64))) == pytest.approx(5.0)
+
+
+def test_offsets_land_on_the_one_budget_that_binds(limits: Limits) -> None:
+    space, budgets = limits[0], limits[1][:2]
+    expected, steps = ExpectedCosts(space, budgets), len(space.formats) - 1
+    steering = Steering("lagrangian", 5.0, budgets, np.ones(len(budgets)), 1e-3)
+    offsets = torch.randn(len(space.decisions), 2, generator=torch.Generator().manual_seed(0))
+    shift = steering.shift(expected, lambda by: degrees(offsets - by.float()[:, None, None], steps, 3.0))
+    spent = expected(degrees(offsets - shift, steps, 3.0))
+    assert float(spent.max()) == pytest.approx(1, abs=1e-5)
+    assert float(spent.min()) < 0.99
