@@ -27,6 +27,8 @@ METRICS = {"bits": None, "bytes": "weight_bytes", "dram": "dram_bytes", "energy"
 #: Stored bytes are the same on every device; a table needs one all the same.
 ANY_DEVICE = "b200"
 WIDE_BITS = 16
+#: A budget is met where what is spent exceeds it by no more than sums are rounded, as a share.
+ROUNDING = 1e-12
 _UP = Context(prec=7, rounding=ROUND_CEILING)
 
 
@@ -210,7 +212,7 @@ class Constraint:
         return self.spent(choice) / (self.wide if self.budget.is_share else 1.0)
 
     def is_met(self, choice: npt.NDArray[np.int64]) -> bool:
-        return self.spent(choice) <= self.limit * (1 + 1e-12)
+        return self.spent(choice) <= self.limit * (1 + ROUNDING)
 
     def asked(self, spent: float) -> str:
         """A budget of this kind as it is asked for, that allows so much: rounded up."""
@@ -231,7 +233,7 @@ def constraints(budgets: Sequence[Budget], space: DecisionSpace, shape: ModelSha
         raise DmxError("no budget is given: pass one, such as bits=5.0")
     found = tuple(constraint(budget, space, shape) for budget in budgets)
     for one in found:
-        if one.cheapest > one.limit * (1 + 1e-12):
+        if one.cheapest > one.limit * (1 + ROUNDING):
             share = f" ({_between(one, one.wide, 'x')} of all-BF16)" if one.budget.kind != "bits" else ""
             raise DmxError(
                 f"budget {one.budget.text} cannot be met with {', '.join(space.formats)}: it allows {one.limit:.7g}, "

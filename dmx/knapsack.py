@@ -9,12 +9,15 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array, vstack
 
-from dmx.budget import Constraint, budget_names
+from dmx.budget import ROUNDING, Constraint, budget_names
 from dmx.errors import DmxError
 from dmx.quiet import quiet_c_library
 
-#: HiGHS holds constraints to 1e-6 or so; a choice that exceeds a budget by that much is solved again with a budget this much smaller.
-TIGHTENING = 2e-6
+#: HiGHS holds constraints to 1e-6 or so, and takes costs that are so near whole multiples of one another for such: it is given this much
+#: more room, as a share, so that a choice that spends all of a budget is seen ...
+SLACK = 1e-6
+#: ... and what it then takes beyond the budget is left out and the rest solved again, so often at most.
+BEYOND = 64
 
 
 def best_choice(scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) -> npt.NDArray[np.int64]:
@@ -64,27 +67,41 @@ def _cheapest(constraints: Sequence[Constraint]) -> list[npt.NDArray[np.int64] |
 
 
 def _solved(scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) -> npt.NDArray[np.int64] | None:
-    """The choice of least total score that meets every constraint exactly; None where the solver finds none."""
+    """The choice of least total score that meets every constraint exactly; None where the solver finds none.
+
+    A constraint is told as what a pair costs more than its decision's cheapest, in shares of the room that the budget leaves for that: the
+    solver's tolerance is then one of that room, however little of the whole it is.
+    """
     decisions, pairs = scores.shape
     spread = float(np.ptp(scores)) or 1.0
-    one_each = csr_array(np.kron(np.eye(decisions), np.ones(pairs)))
-    for attempt in range(8):
-        rows = [csr_array(one.costs.reshape(1, -1) / one.limit) for one in constraints]
-        limits = [1 - one.fixed / one.limit - TIGHTENING * attempt for one in constraints]
-        matrix = vstack([one_each, *rows])
+    fits = np.ones(scores.shape, bool)
+    rows: list[npt.NDArray[np.float64]] = []
+    for one in constraints:
+        extra = one.costs - one.costs.min(1, keepdims=True)
+        room = one.limit * (1 + ROUNDING) - one.fixed - one.costs.min(1).sum()
+        if room <= 0:
+            return None
+        fits &= extra <= room
+        rows.append(np.where(extra <= room, extra, 0.0).reshape(-1) / room)
+    matrix = vstack([csr_array(np.kron(np.eye(decisions), np.ones(pairs))), *(csr_array(row.reshape(1, -1)) for row in rows)])
+    least, most = np.r_[np.ones(decisions), [-np.inf] * len(rows)], np.r_[np.ones(decisions), np.full(len(rows), 1 + SLACK)]
+    for _ in range(BEYOND):
         with quiet_c_library():  # HiGHS has a print left in it
             result = milp(
                 scores.reshape(-1) / spread,
                 integrality=np.ones(scores.size),
-                bounds=Bounds(0, 1),
-                constraints=LinearConstraint(matrix, np.r_[np.ones(decisions), [-np.inf] * len(rows)], np.r_[np.ones(decisions), limits]),
+                bounds=Bounds(0, fits.reshape(-1).astype(float)),
+                constraints=LinearConstraint(matrix, least, most),
                 options={"mip_rel_gap": 0.0},
             )
         if result.x is None:
-            break
+            return None
         choice = np.asarray(result.x.reshape(decisions, pairs).argmax(1), np.int64)
         if all(one.is_met(choice) for one in constraints):
             return choice
+        taken = np.zeros(scores.shape)
+        taken[np.arange(decisions), choice] = 1.0
+        matrix, least, most = vstack([matrix, csr_array(taken.reshape(1, -1))]), np.r_[least, -np.inf], np.r_[most, decisions - 1]
     return None
 
 

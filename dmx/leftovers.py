@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dmx.budget import Constraint, budget_names
+from dmx.budget import ROUNDING, Constraint, budget_names
 
 
 def leftovers(choice: npt.NDArray[np.int64], constraints: Sequence[Constraint], otherwise: str) -> dict[str, Any]:
@@ -27,8 +27,8 @@ def leftovers(choice: npt.NDArray[np.int64], constraints: Sequence[Constraint], 
 def _why(choice: npt.NDArray[np.int64], constraints: Sequence[Constraint], otherwise: str) -> str:
     here = np.arange(len(choice))
     ups = [one.costs - one.costs[here, choice][:, None] for one in constraints]
-    dearer = np.any([up > 1e-12 * one.limit for up, one in zip(ups, constraints, strict=True)], axis=0)
-    fits = np.all([up <= one.limit * (1 + 1e-12) - one.spent(choice) for up, one in zip(ups, constraints, strict=True)], axis=0)
+    dearer = np.any([up > ROUNDING * one.limit for up, one in zip(ups, constraints, strict=True)], axis=0)
+    fits = np.all([up <= one.limit * (1 + ROUNDING) - one.spent(choice) for up, one in zip(ups, constraints, strict=True)], axis=0)
     if not dearer.any():
         return "every decision has its dearest pair"
     if not (dearer & fits).any():

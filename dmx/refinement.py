@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from dmx.budget import Constraint
+from dmx.budget import ROUNDING, Constraint
 from dmx.calibration import Calibration, Column
 from dmx.decisions import DecisionSpace
 from dmx.kept_blocks import KeptBlocks
@@ -190,7 +190,7 @@ def _exchanges(choice: Choice, scores: npt.NDArray[np.float64], constraints: Seq
     here = np.arange(decisions)
     gain = scores - scores[here, choice][:, None]
     extra = [one.costs - one.costs[here, choice][:, None] for one in constraints]
-    room = [one.limit * (1 + 1e-12) - one.spent(choice) for one in constraints]
+    room = [one.limit * (1 + ROUNDING) - one.spent(choice) for one in constraints]
     moves = [(d, p) for d in range(decisions) for p in range(pairs) if p != choice[d]]
     d, p = np.array(moves).T
     g, e = gain[d, p], [cost[d, p] for cost in extra]
