@@ -19,8 +19,12 @@ from dmx.kernels.threads import exchange_threads
 from mxsim.formats import FORMATS, BlockFormat
 from mxsim.storage_formats import WIDE
 
-_DTYPES = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: ml_dtypes.bfloat16}
-
+#: What can be quantised, and what numpy calls it.
+DTYPES: dict[torch.dtype, np.dtype[Any]] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float16: np.dtype(np.float16),
+    torch.bfloat16: np.dtype(ml_dtypes.bfloat16),
+}
 #: Elements from which waking a second thread pays.
 SHARED_WORK = 1 << 18
 
@@ -73,7 +77,7 @@ def _started_threads() -> int:
 
 def as_numpy(x: torch.Tensor) -> npt.NDArray[Any]:
     """The tensor as a numpy array, without a copy where it lies on the CPU; bfloat16 as ml_dtypes'."""
-    if x.dtype not in _DTYPES:
+    if x.dtype not in DTYPES:
         raise DmxError(f"a tensor of {x.dtype} cannot be quantised: pass float32, float16 or bfloat16")
     plain = x.detach().cpu()
     if plain.dtype == torch.bfloat16:

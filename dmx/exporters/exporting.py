@@ -25,6 +25,7 @@ from dmx.exporters.target import TARGETS, Target
 from dmx.live_modules import gives_back
 from dmx.models import LoadedModel, load_model
 from dmx.quantised_linear import read_assignment
+from dmx.quantisers import DTYPES, as_numpy
 from mxsim.assignment import Assignment
 from mxsim.checkpoints.folder import CONFIG, INDEX, WEIGHTS
 from mxsim.checkpoints.reader import CONFIG_HASH, config_hash, open_checkpoint
@@ -43,7 +44,6 @@ SHARD_BYTES = 5_000_000_000  #: of tensors in a file, as transformers splits the
 AHEAD = 3  #: tensors converted before they are written
 GOLDEN_UNIT = "nvidia_blackwell"  #: computes golden outputs where no other is asked for
 MOST_NAMED = 20  #: layers named in a refusal
-DTYPES = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(ml_dtypes.bfloat16), torch.float16: np.dtype(np.float16)}
 
 Array = npt.NDArray[Any]
 Advance = Callable[[int], None]
@@ -246,21 +246,11 @@ def _wide_dtype(loaded: LoadedModel) -> torch.dtype:
 
 def _plain(loaded: LoadedModel, tensor: torch.Tensor) -> Array:
     """A tensor left in float, in the dtype that the checkpoint had: narrowed only where nothing is lost."""
-    if not tensor.is_floating_point():
-        return np.asarray(tensor.detach().cpu().numpy())
-    kept = tensor.detach().cpu()
-    if kept.dtype != _wide_dtype(loaded):
+    kept = tensor.detach().cpu().contiguous()
+    if kept.is_floating_point() and kept.dtype != _wide_dtype(loaded):
         narrow = kept.to(_wide_dtype(loaded))
         kept = narrow if torch.equal(narrow.to(kept.dtype), kept) else kept
-    return as_numpy(kept)
-
-
-def as_numpy(tensor: torch.Tensor) -> Array:
-    """The same bits as a numpy array; bfloat16 as ml_dtypes has it."""
-    contiguous = tensor.detach().cpu().contiguous()
-    if contiguous.dtype == torch.bfloat16:
-        return np.asarray(contiguous.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
-    return np.asarray(contiguous.numpy())
+    return as_numpy(kept) if kept.dtype in DTYPES else np.asarray(kept.numpy())
 
 
 def _write_tensors(
