@@ -16,8 +16,9 @@ from dmx.quiet import quiet_c_library
 #: HiGHS holds constraints to 1e-6 or so, and takes costs that are so near whole multiples of one another for such: it is given this much
 #: more room, as a share, so that a choice that spends all of a budget is seen ...
 SLACK = 1e-6
-#: ... and what it then takes beyond the budget is left out and the rest solved again, so often at most.
-BEYOND = 64
+#: ... and a choice that it then takes beyond the budget is left out and the rest solved again, so often. After that they are too many, as
+#: of layers that cost the same, and the room is made smaller by what the solver does not see.
+BEYOND = 8
 
 
 def best_choice(scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) -> npt.NDArray[np.int64]:
@@ -85,7 +86,9 @@ def _solved(scores: npt.NDArray[np.float64], constraints: Sequence[Constraint]) 
         rows.append(np.where(extra <= room, extra, 0.0).reshape(-1) / room)
     matrix = vstack([csr_array(np.kron(np.eye(decisions), np.ones(pairs))), *(csr_array(row.reshape(1, -1)) for row in rows)])
     least, most = np.r_[np.ones(decisions), [-np.inf] * len(rows)], np.r_[np.ones(decisions), np.full(len(rows), 1 + SLACK)]
-    for _ in range(BEYOND):
+    for attempt in range(BEYOND + 1):
+        if attempt == BEYOND:
+            most[decisions : decisions + len(rows)] = 1 - 2 * SLACK
         with quiet_c_library():  # HiGHS has a print left in it
             result = milp(
                 scores.reshape(-1) / spread,

@@ -144,7 +144,9 @@ def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedM
             _need_float(AutoConfig.from_pretrained(place, trust_remote_code=False), name)
             module, loading = _read(place, "auto")
             stored = _stored_in_files(place, module)
-            if any(dtype != module.dtype for dtype in stored.values()):  # what its config says: in it some would be rounded
+            others = {name for name, dtype in stored.items() if dtype != module.dtype and not name.endswith("rotary_emb.inv_freq")}
+            if others:  # in the dtype that its config says they would be rounded
+                del module  # two would not fit where one does
                 module, loading = _read(place, torch.float32)
         except DmxError:
             raise

@@ -175,8 +175,8 @@ def _inputs(run: Run, model: LoadedModel) -> Iterator[tuple[str, Any, Any]]:
     for name, sha256 in settings["tasks"].items():
         place = run.places.get(f"task:{name}")
         yield f"task {name!r}", None if place is None else task_sha256(Path(place)), sha256
-    device = scenario_of(settings["scenario"])
-    yield f"device {device.device!r}", device.device_sha256, settings["device_sha256"]
+    scenario = scenario_of(settings["scenario"])
+    yield f"device {scenario.device!r}", scenario.device_sha256, settings["device_sha256"]
 
 
 def _wide(model: LoadedModel) -> Assignment:

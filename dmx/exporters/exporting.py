@@ -9,6 +9,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,8 +92,10 @@ def export(
         raise DmxError(f"unit {unit!r} computes golden outputs, and none are asked for: pass golden, how many rows, with it")
     entries = _entries(loaded, layers, TARGETS[target])
     place = Path(folder).resolve()  # where a link leads
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    if place.exists() and (not place.is_dir() or any(path not in _abandoned(place) for path in place.iterdir())):
         raise DmxError(f"{folder} exists and is not empty: name a new folder")
+    for path in _abandoned(place):
+        shutil.rmtree(path, ignore_errors=True)
     place.parent.mkdir(parents=True, exist_ok=True)
     # A folder that is there may be mounted, or the one that the process works in: it is filled, not replaced.
     name = f".{place.name}.{os.getpid()}.part"
@@ -102,13 +105,33 @@ def export(
     try:
         _write(loaded, chosen, layers, entries, TARGETS[target], temporary, golden, unit or GOLDEN_UNIT, seed, shard_bytes, advance)
         if place.exists():
-            for path in sorted(temporary.iterdir(), key=lambda path: path.name == CONFIG):  # which makes it a checkpoint, last
-                os.replace(path, place / path.name)
+            _fill(place, temporary)
         else:
             os.replace(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Path(folder)
+
+
+def _abandoned(place: Path) -> list[Path]:
+    """What exports into this folder left in it when they were killed."""
+    return list(place.glob(f"{escape(f'.{place.name}.')}*.part"))
+
+
+def _fill(place: Path, written: Path) -> None:
+    """Move a whole checkpoint into an empty folder, config.json, which makes it one, last; or nothing of it."""
+    moved: list[Path] = []
+    try:
+        for path in sorted(written.iterdir(), key=lambda path: path.name == CONFIG):
+            target = place / path.name
+            if target.exists():
+                raise DmxError(f"{target} came into being meanwhile: name another folder")
+            os.replace(path, target)
+            moved.append(target)
+    except BaseException:
+        for path in moved:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
 
 
 def _layers(loaded: LoadedModel, assignment: Assignment, target: str) -> dict[str, Layer]:

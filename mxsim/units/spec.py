@@ -210,8 +210,13 @@ class MatmulUnit:
         return replace(
             self,
             paths=tuple(found),
-            notes=f"{self.notes} Promoted to a separate FP32 accumulator every {every} of K.".strip(),
+            notes=promoted_notes(self.notes, every),
         )
+
+
+def promoted_notes(notes: str, every: int) -> str:
+    """A unit's notes, and that it is promoted."""
+    return f"{notes} Promoted to a separate FP32 accumulator every {every} of K.".strip()
 
 
 def _check(path: UnitPath) -> None:

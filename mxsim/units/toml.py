@@ -23,7 +23,7 @@ from typing import Any
 from mxsim.errors import MxsimError, unknown_name
 from mxsim.units.operands import OPERANDS
 from mxsim.units.presets import UNITS
-from mxsim.units.spec import FlooredC, Level, MatmulUnit, UnitPath
+from mxsim.units.spec import FlooredC, Level, MatmulUnit, UnitPath, promoted_notes
 
 _UNIT_KEYS = ("name", "title", "base", "source", "notes", "promote_every", "path")
 _PATH_KEYS = ("like", *(f.name for f in fields(UnitPath) if f.name != "vectors"))
@@ -76,14 +76,21 @@ def unit_from(content: Mapping[str, Any], default_name: str = "unit") -> MatmulU
     if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
         raise MxsimError(f"promote_every is {every!r}: write a whole number of elements of K, at least 1")
     paths = [path for table in tables for path in _paths(table, base, every)]
-    behind = base if base is None or every is None else base.promoted(every)
+    behind = base.paths if base else ()
+    if base is not None and every is not None:
+        try:
+            behind = base.promoted(every).paths
+        except MxsimError:
+            if not paths:
+                raise
+            behind = ()
     name = content.get("name", default_name)
     return MatmulUnit(
         name=name,
         title=content.get("title", f"{base.title}, changed" if base else name),
-        paths=(*paths, *(behind.paths if behind else ())),
+        paths=(*paths, *behind),
         source=content.get("source", f"derived from {base.name}" if base else "a user's file"),
-        notes=content.get("notes", ""),
+        notes=content.get("notes", "") if every is None else promoted_notes(content.get("notes", ""), every),
     )
 
 
@@ -101,8 +108,8 @@ def _paths(table: Mapping[str, Any], base: MatmulUnit | None, promote_every: int
     if level == Level.DOCUMENTED and not given.get("source"):
         raise MxsimError(f"{named}: level is documented and source is missing: say where")
     given["level"] = Level(level)
-    if promote_every is not None:
-        given.setdefault("promote_every", promote_every)
+    if promote_every is not None and "promote_every" not in given:
+        given |= {"promote_every": promote_every, "level": Level.ASSUMED}
     if given.get("c", "floored") != "floored":
         given.setdefault("floored_c", None)  # of a path that it is like; TOML has no word for nothing
     if "like" not in table:

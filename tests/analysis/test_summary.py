@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 pytest.importorskip("pandas")
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
 
 from analysis.page.charts import progress_chart
 from analysis.plots.trajectory import trajectory_plot

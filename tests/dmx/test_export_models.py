@@ -129,6 +129,29 @@ def test_a_tokenizer_with_a_folder_of_templates_is_written_and_hashed(llama_fold
     assert validate(folder).ok
 
 
+def test_a_folder_that_an_export_was_killed_in_is_empty_still(llama: LoadedModel, tmp_path: Path) -> None:
+    left = tmp_path / "out" / ".out.999999.part"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half")
+    export(llama, uniform(llama), "mxsim", tmp_path / "out")
+    assert not left.exists()
+
+
+def test_an_interrupted_move_leaves_the_folder_empty(llama: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    replace, moves = os.replace, iter(range(9))
+
+    def interrupted(source: Path, target: Path) -> None:
+        if Path(target).parent == tmp_path / "out" and next(moves) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(llama, uniform(llama), "mxsim", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_an_empty_folder_is_filled_however_it_is_named(llama: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not replaced: it may be mounted, or where the process works."""
     for name in ("linked", "here", "mounted"):

@@ -129,6 +129,16 @@ def test_what_decisions_cost_may_be_little_beside_what_none_touches(seed: int) -
     assert scores[np.arange(7), choice].sum() == pytest.approx(cheapest_score(scores, limits), rel=1e-9)
 
 
+@pytest.mark.parametrize(("decisions", "limit", "raised"), [(42, 5.142857, 11), (48, 5.3333333, 15), (30, 4.6666666, 4)])
+def test_a_budget_just_below_what_equal_layers_reach_is_spent_as_far_as_whole_layers_go(decisions: int, limit: float, raised: int) -> None:
+    """Of the choices that exceed it by less than the solver sees there are too many to leave out one by one."""
+    costs = np.tile([4 / decisions, 8 / decisions], (decisions, 1))
+    scores = np.stack([np.zeros(decisions), -np.random.default_rng(0).uniform(0.5, 1.5, decisions)], 1)
+    choice = best_choice(scores, [limited(costs, limit)])
+    assert choice.sum() == raised
+    assert scores[:, 1][choice == 1].sum() == pytest.approx(np.sort(scores[:, 1])[:raised].sum(), rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_scores_that_differ_by_little_are_told_apart(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -82,6 +82,14 @@ def test_c_given_as_another_step_leaves_the_floored_one(rng: np.random.Generator
 def test_a_paths_own_promotion_stands_before_the_files() -> None:
     unit = told('base = "nvidia_blackwell"\npromote_every = 128\n[[path]]\nlike = "mxf8f6f4"\npromote_every = 64')
     assert [path.promote_every for path in unit.paths] == [64, *[128] * len(mxsim.UNITS["nvidia_blackwell"].paths)]
+    assert "every 128 of K" in unit.notes
+
+
+def test_a_files_promotion_makes_its_paths_assumed_and_leaves_out_a_base_that_has_none() -> None:
+    path = '[[path]]\nname = "p"\nformats = ["e4m3"]\nchunk = 16\nF = 25\nlevel = "documented"\nsource = "a page"\n'
+    unit = told(f'base = "mx_exact"\npromote_every = 128\n{path}')
+    assert [(one.name, one.promote_every, one.level) for one in unit.paths] == [("p", 128, "assumed")]
+    assert told(f'base = "mx_exact"\n{path}').paths[0].level == "documented"
 
 
 def test_promotion_leaves_out_the_paths_that_do_not_end_there() -> None:
