@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -70,7 +71,9 @@ def gives_back(function: Callable[P, Result]) -> Callable[P, Result]:
     @wraps(function)
     def around(*args: P.args, **kwargs: P.kwargs) -> Result:
         found = AsFound(args[0] if args else kwargs.get("model"))
-        with found, torch.inference_mode(False), torch.enable_grad():
+        # Left, not entered where it is off: that would change how many threads go backwards.
+        outside = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+        with found, outside, torch.enable_grad():
             return function(*args, **kwargs)
 
     return around
