@@ -186,7 +186,7 @@ class MatmulUnit:
                 outputs.append(path.out)
         parts = []
         for (formats, pairs), outputs in seen.items():
-            if pairs == "same" and seen.get((formats, "any")) == outputs:
+            if pairs == "same" and set(outputs) <= set(seen.get((formats, "any"), ())):
                 continue
             names = f"any two of {', '.join(formats)}" if pairs == "any" and len(formats) > 1 else ", ".join(f"{f} x {f}" for f in formats)
             parts.append(f"{names} -> {' or '.join(outputs)}")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 import mxsim
-from mxsim.units.spec import MatmulUnit, UnitPath
+from mxsim.units.spec import FlooredC, MatmulUnit, UnitPath
 from mxsim.units.toml import unit_from
 
 
@@ -61,6 +61,76 @@ def like(base: str, path: str, **changes: str) -> MatmulUnit:
 def test_what_no_kernel_computes_is_refused(unit: str, path: str, changes: dict[str, str], message: str) -> None:
     with pytest.raises(mxsim.MxsimError, match=message):
         like(unit, path, **changes)
+
+
+LATE, FMA, EXACT = {"c": "late"}, {"reduce": "fma", "F": None}, {"reduce": "exact", "F": None}
+FLOORED = {"c": "floored", "floored_c": FlooredC(sum_bits=32, c_bits=24, norm_bits=31)}
+MX = {"formats": ("mxfp6_e3m2",), "scaling": "exact", "block": 32}
+GROUPED = MX | {"scaling": "group", "presum": 16, "chunk": 64}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"out": "fp16"}, "nan is 0x7fc00000: give the bits of an fp16 NaN"),
+        ({"formats": ("fp16", "mxint8")}, "formats mixes scaled and unscaled operands: give each kind a path of its own"),
+        ({"block": 32}, "block is 32: say how many elements share a scale, for block formats only"),
+        (MX | {"block": None}, "block is None: say how many elements share a scale"),
+        ({"chunk": True}, "chunk is True: write a whole number"),
+        (EXACT | {"F": 24}, "F or e_zero is given: leave them out, or write reduce = align"),
+        (EXACT | {"e_zero": -133}, "F or e_zero is given"),
+        (EXACT | {"align": "floor"}, "align is 'floor': leave it out, or write reduce = align"),
+        (EXACT | FLOORED, "floored_c is missing: give its bits, with reduce = align"),
+        (EXACT | {"reduce": "pairwise"}, "reduce is pairwise and c is 'in_sum': write c = late"),
+        (EXACT | LATE | {"reduce": "pairwise", "chunk": 6}, "chunk is 6: a tree needs 2, 4, 8, 16, 32 or 64 products"),
+        (FMA | {"chunk": None}, "chunk is missing: say how many products one instruction chains"),
+        (FMA | LATE | {"chains": 3}, "chains is 3: write 1 or 2"),
+        (FMA | {"chains": 2}, "two chains start from zero: write c = late"),
+        (FMA | LATE | {"instruction": 32}, "instruction is 32: leave it out: chunk is the instruction"),
+        (FMA | {"product_limit": 128}, "product_limit is given: leave it out"),
+        (LATE | {"chains": 2}, "chains is 2: leave it out, or write reduce = fma"),
+        ({"order": "even_odd"}, "order is even_odd: write c = floored"),
+        (FLOORED | {"order": "even_odd", "chunk": 15}, "chunk is 15: two halves need an even number"),
+        (LATE | {"order": "mod4_pairs", "chunk": 6}, "order is mod4_pairs over 6: give an instruction that 4 divides"),
+        ({"order": "mod4_pairs"}, "order is mod4_pairs over 16: give an instruction that 4 divides, and c = late"),
+        (GROUPED | LATE, "scaling is group: write reduce = align and c = in_sum"),
+        (GROUPED | {"block": 24}, "presum 16 does not divide block 24: a group has one scale"),
+        (GROUPED | {"formats": ("mxfp8_e4m3",), "F": 9}, "products are too wide to be added exactly: use FP4 or FP6 operands"),
+        (MX | {"presum": 16}, "presum is 16: leave it out, or write scaling = group"),
+        ({"within": 8}, "within is 8: give a chunk that fits into it"),
+        (LATE | {"within": 32, "order": "mod4_pairs"}, "within is 32: leave it out, or write order = ascending"),
+        ({"instruction": 32}, "instruction is given: leave it out, or write c = late"),
+        (LATE | {"instruction": 24}, "instruction is 24: give a multiple of 16"),
+        (LATE | {"instruction": 32, "promote_every": 48}, "promote_every is 48: give a multiple of 32"),
+        (
+            {"formats": ("nvfp4",), "scaling": "exact", "block": 16, "chunk": 512, "F": 48},
+            "F = 48 with chunks of 512 needs a sum of 63 bits",
+        ),
+        (GROUPED | {"formats": ("nvfp4",), "block": 16, "F": 47}, "F = 47 with chunks of 64 needs a sum of 63 bits"),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(mxsim.MxsimError, match=message):
+        UnitPath(**({"name": "p", "formats": ("fp16",), "chunk": 16, "F": 24} | fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"scaling": "exact", "chunk": 256, "F": 48}, {"scaling": "group", "presum": 16, "chunk": 64, "F": 46}],
+    ids=["exact", "group"],
+)
+def test_the_largest_products_of_nvfp4_fit_their_sum(fields: dict[str, Any]) -> None:
+    """6 x 6 under two scales of 1.875, in every place of the longest chunk."""
+    path = UnitPath(name="p", formats=("nvfp4",), block=16, **fields)
+    a = tensor("nvfp4", [7] * 256, 0x3F, 256)
+    assert mxsim.matmul(a, a.T, unit=of(path)) == 256 * (6 * 1.875) ** 2
+
+
+def test_what_a_unit_takes_is_listed_once() -> None:
+    """A path of equal formats says nothing beside one of any two."""
+    halves = "fp16 x fp16 -> fp32 or fp16; bf16 x bf16 -> fp32; tf32 x tf32 -> fp32"
+    for unit in ("nvidia_hopper_wgmma", "nvidia_hopper_mma"):
+        assert mxsim.UNITS[unit].listed() == f"{halves}; any two of e4m3, e5m2 -> fp32 or fp16"
 
 
 def test_the_widest_groups_fit_their_sum() -> None:

@@ -97,6 +97,13 @@ def test_like_takes_every_path_of_the_name(tmp_path: Path) -> None:
     assert {path.out for path in half.paths if path.F == 20} == {"fp16"}
 
 
+def test_what_is_like_a_captured_path_was_not_captured(tmp_path: Path) -> None:
+    unit = load_unit(written(tmp_path, 'base = "nvidia_volta"\n[[path]]\nlike = "T-FDPA"\n'))
+    own = unit.paths[: len(unit.paths) // 2]
+    assert [(path.level, path.vectors) for path in own] == [(Level.ASSUMED, ())] * 2
+    assert unit.paths[2:] == mxsim.UNITS["nvidia_volta"].paths
+
+
 def test_its_bits(tmp_path: Path) -> None:
     """The file's unit computes what it says: the preset's bits with the preset's numbers, others with others."""
     random = np.random.default_rng(0)
@@ -136,6 +143,7 @@ PATH = '[[path]]\nname = "p"\nformats = ["e4m3"]\nchunk = 32\nF = 25\n'
         ('name = 3\nbase = "nvidia_volta"', "name is 3: write it in quotes"),
         ('base = "nvidia_blackwel"', "did you mean 'nvidia_blackwell'"),
         ('base = "nvidia_volta"\npromote_every = 0', "promote_every is 0: write a whole number"),
+        ('base = "nvidia_volta"\npromote_every = true', "promote_every is True: write a whole number"),
         ('base = "nvidia_volta"\npromote_every = 6', "promote_every is 6: give a multiple of 4"),
         ('base = "nvidia_volta"\npath = 3', r"begin each with \[\[path\]\]"),
         (PATH.replace("F =", "f ="), "unknown key in path 'p': 'f': did you mean 'F'"),
@@ -157,10 +165,17 @@ PATH = '[[path]]\nname = "p"\nformats = ["e4m3"]\nchunk = 32\nF = 25\n'
         (PATH.replace("32", "4194304").replace("25", "48"), "lower F or chunk until it is 62"),
         (PATH + 'reduce = "sum"', r"reduce is 'sum': write align \| exact \| pairwise \| fma"),
         (PATH + 'step = "rz_fp99"', "step: 'rz_fp99' is no rounding: write a mode"),
+        (PATH + 'step = "rz_e8m0"', "step: 'rz_e8m0' is no rounding"),
+        (PATH + 'step = "rz_e1m3"', "step: 'rz_e1m3' is no rounding"),
+        (PATH + 'step = "rz_e9m3"', "step: 'rz_e9m3' is no rounding"),
+        (PATH + 'step = "rz_e8m24"', "step: 'rz_e8m24' is no rounding"),
         (PATH + "step = 3", "step is 3: write it in quotes"),
         (PATH + 'scaling = "exact"', "scaling is 'exact': exact or group for block formats, none for others"),
         (PATH + "floored_c = 3", "write a table with sum_bits, c_bits, norm_bits"),
         (PATH + "floored_c = { sum_bits = 32 }", "floored_c needs sum_bits, c_bits, norm_bits"),
+        (PATH + "floored_c = { sum_bits = 32, c_bits = 24, norm_bits = -1 }", "each from 0 to 48"),
+        (PATH + "floored_c = { sum_bits = 49, c_bits = 24, norm_bits = 31 }", "each from 0 to 48"),
+        (PATH + "floored_c = { sum_bits = 32, c_bits = 24, norm_bits = true }", "each from 0 to 48"),
         (PATH + 'c = "floored"', "floored_c is missing: give its bits"),
         (
             PATH + 'c = "floored"\nfloored_c = { sum_bits = 20, c_bits = 24, norm_bits = 31 }',
