@@ -103,11 +103,13 @@ def other_path(rng: np.random.Generator) -> UnitPath | None:
     for field, values in {
         "F": range(1, 49),
         "chunk": [1, 2, 3, 4, 5, 8, 12, 16, 24, 32, 48, 64, 128],
-        "step": ["rz_fp32", "rne_fp32", "rz_e8m13", "rz_e8m10", "rne_e8m13"],
+        "step": ["rz_fp32", "rne_fp32", "rz_e8m13", "rz_e8m10", "rne_e8m13", "rz_fp32_ftz", "rne_fp32_ftz", "rz_e6m23"],
         "block": [16, 32],
         "e_zero": [None, *range(-140, -90)],
         "product_limit": range(90, 140),
         "promote_every": [16, 32, 64, 128],
+        "promote": ["rne_fp32", "rz_fp32", "rne_e8m13"],
+        "zero": ["positive", "signed"],
         "int8_fraction": range(7),
     }.items():
         if rng.random() < 0.3:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mxsim
+from mxsim.units import engine
 
 ONES = np.ones((2, 32), np.float16)
 BLOCKS = mxsim.quantize(np.ones((2, 32), np.float32), "mxfp8_e4m3")
@@ -79,3 +80,15 @@ def test_infinity_under_a_tensor_scale_that_vanishes_is_the_units_nan(unit: str,
     a = mxsim.from_codes(np.zeros((1, 16), np.uint8), np.full((1, 1), 0x38, np.uint8), "nvfp4", tensor_scale=1e-30)
     d = mxsim.matmul(a, a.T, unit=unit, c=np.float32([[np.inf]]))
     assert d.view(np.uint32) == nan
+
+
+@pytest.mark.parametrize(("unit", "out", "format"), [("riscv_bulknorm", "fp32", None), ("mx_exact", "fp16", "mxfp8_e4m3")])
+def test_panels_change_nothing(unit: str, out: str, format: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many outputs as are decoded at once, and more: each from its own row, its own column and its own C."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((rows, 40)).astype(np.float32) for rows in (70, 140))
+    a, b = (mxsim.quantize(v, format) if format else v.astype(ml_dtypes.bfloat16) for v in (x, y))
+    c = rng.standard_normal((70, 140)).astype(np.float32)
+    whole = mxsim.matmul(a, b.T, unit=unit, c=c, out=out)
+    monkeypatch.setattr(engine, "PANEL", 1)  # of 64 rows
+    np.testing.assert_array_equal(mxsim.matmul(a, b.T, unit=unit, c=c, out=out), whole)

@@ -13,7 +13,7 @@ from mxsim.errors import MxsimError
 from mxsim.units.operands import OPERANDS
 from mxsim.units.spec import FlooredC, MatmulUnit, UnitPath
 from tests.oracles.units import described
-from tests.oracles.units.numbers import decode
+from tests.oracles.units.numbers import Number, decode, product
 
 STEPS = ("rz_fp32", "rne_fp32", "rto_fp32", "rz_e8m13", "rne_e6m9", "rto_e5m4", "rne_fp16", "rne_fp32_ftz", "rz_e5m3_ftz", "rne_e6m4_ftz")
 #: fields of a kind of reduction, and what they may be
@@ -39,7 +39,18 @@ FIELDS: dict[str, dict[str, list[Any]]] = {
     },
     "fma": {"reduce": ["fma"], "c": ["in_sum", "late"], "chains": [1, 2], "chunk": [1, 4, 7, 16]},
     "pairwise": {"reduce": ["pairwise"], "c": ["late"], "chunk": [2, 4, 8, 16]},
+    "group": {
+        "scaling": ["group"],
+        "presum": [4, 8, 16],
+        "chunk": [16, 32, 48],
+        "F": [1, 3, 5, 9, 23, 35],
+        "align": ["trunc", "floor", "nearest", "jam"],
+        "e_zero": [None, -21, -8],
+        "c": ["in_sum"],
+        "within": [None, 48],
+    },
 }
+SCALED = ("mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4_e2m1", "mxint8", "nvfp4")
 COMMON: dict[str, list[Any]] = {
     "formats": [("fp16",), ("e5m2",), ("e4m3",), ("bf16",), ("e2m3",)],
     "out": ["fp32", "fp32", "fp16"],
@@ -55,6 +66,14 @@ COMMON: dict[str, list[Any]] = {
 def path_of(kind: str, rng: np.random.Generator) -> UnitPath | None:
     """A path of a kind, None where the fields that were drawn are none."""
     fields = {name: values[rng.integers(len(values))] for name, values in (COMMON | FIELDS[kind]).items()}
+    if kind == "group" or rng.random() < 0.4:
+        format = SCALED[rng.integers(len(SCALED))]
+        more = {"scaling": "exact"} | {
+            "formats": (format,),
+            "block": int(rng.choice([16, 32])),
+            "int8_fraction": int(rng.choice([0, 3, 6])),
+        }
+        fields = more | fields | {"formats": (format,)}
     if kind == "floored":
         fields["floored_c"] = FlooredC(**{name: fields.pop(name) for name in ("sum_bits", "c_bits", "norm_bits", "drop_below")})
     if fields["c"] != "late":
@@ -71,31 +90,53 @@ def elements(format: str, shape: tuple[int, int], rng: np.random.Generator) -> A
     spread = int(rng.choice([1, 4, 9, 14 if format in ("fp16", "e5m2", "bf16") else 6]))
     fractions = rng.integers(1, 1 << int(rng.choice([1, 2, 3, 5, 11])), shape, endpoint=True)
     x = np.ldexp(fractions.astype(np.float64), rng.integers(-spread - 8, 1 - 8, shape)) * rng.choice([-1, 0, 1, 1, -1, 1], shape)
-    largest = {"e2m3": 7.5}.get(format, 200.0)
-    return np.clip(x, -largest, largest).astype(f.dtype)
+    return np.clip(x, *((-7.5, 7.5) if format == "e2m3" else (-200, 200))).astype(f.dtype)
+
+
+def blocks(path: UnitPath, format: str, shape: tuple[int, int], rng: np.random.Generator) -> Any:
+    """Any finite elements, or few of the largest and many zeros, under scales of a few binades; with UE4M3, zeros and subnormals too."""
+    f = OPERANDS[format]
+    codes = rng.integers(0, 1 << (8 if not f.ebits else 1 + f.ebits + f.mbits), shape).astype(np.uint8)
+    if f.specials != "none":
+        codes[codes & 0x7F >= 0x78] &= 0x83
+    codes[rng.random(shape) < rng.choice([0.1, 0.7])] = 0
+    low, high = (122, 131) if f.scale == "e8m0" else (0, 80)
+    scales = rng.integers(low, high, (shape[0], -(-shape[1] // (path.block or 1)))).astype(np.uint8)
+    return mxsim.from_codes(codes, scales, format, axis=1, block_size=path.block)
+
+
+def numbers(path: UnitPath, x: Any, row: int) -> tuple[list[Number], list[Number]]:
+    """(elements of a row, the scale of each)."""
+    (format,) = path.formats
+    f = OPERANDS[format]
+    if not isinstance(x, mxsim.MXTensor):
+        return [decode(format, int(code)) for code in x.view(f.code)[row]], [described.ONE] * x.shape[1]
+    element = "e2m1" if format == "nvfp4" else format.rpartition("_")[2].removeprefix("mx")
+    shift = Number(Fraction(1), 6 - path.int8_fraction if element == "int8" else 0, False)
+    scales = [decode(str(f.scale), int(code)) for code in x.scales[row]]
+    return [product(decode(element, int(code)), shift) for code in x.codes[row]], [scales[k // x.block_size] for k in range(x.shape[1])]
 
 
 @pytest.mark.parametrize("kind", FIELDS)
 def test_by_fractions(kind: str) -> None:
     rng = np.random.default_rng(len(kind))
     done = finite = 0
-    while done < 150:
+    while done < 200:
         path = path_of(kind, rng)
         if path is None:
             continue
         done += 1
         (format,), K = path.formats, int(rng.integers(1, 60))
-        a, b = elements(format, (2, K), rng), elements(format, (2, K), rng)
+        a, b = (blocks(path, format, (2, K), rng) if path.scaled else elements(format, (2, K), rng) for _ in range(2))
         c = np.ldexp(rng.integers(-40, 40, (2, 2)).astype(np.float64), rng.integers(-14, 4)).astype(np.float16)
         with np.errstate(all="ignore"):
             got = mxsim.matmul(a, b.T, unit=MatmulUnit(name="own", title="own", paths=(path,), source=""), c=c, out=path.out)
-        codes = [x.view(OPERANDS[format].code) for x in (a, b)]
         for i, j in np.ndindex(2, 2):
-            rows = ([decode(format, int(code)) for code in x[at]] for x, at in zip(codes, (i, j), strict=True))
+            (x, of_x), (y, of_y) = numbers(path, a, i), numbers(path, b, j)
             try:
-                want = described.dot(path, *rows, Fraction(float(c[i, j])))
+                want = described.dot(path, x, y, Fraction(float(c[i, j])), [product(*scales) for scales in zip(of_x, of_y, strict=True)])
             except OverflowError:
                 continue
             finite += 1
             assert Fraction(float(got[i, j])) == want, f"{path}, K = {K}"
-    assert finite > 300
+    assert finite > 400

@@ -11,6 +11,8 @@ from typing import Any
 
 from .numbers import Number, floor_log2, pow2, product, round_to, signed
 
+Triple = tuple[Number, Number, Number]  #: of a place in K: the elements, and the product of their scales
+ONE = Number(Fraction(1), 0, False)
 WIDTHS = {"fp32": (8, 23), "fp16": (5, 10)}
 
 
@@ -45,14 +47,23 @@ def units_of(x: Fraction, align: str) -> int:
     return int(signed(Fraction(magnitude | (magnitude != abs(x))), x < 0))
 
 
-def largest(terms: Sequence[Number], at_least: int | None = None) -> int | None:
+def largest(terms: Sequence[Number]) -> int | None:
     """The largest exponent of a term that is not zero; None where there is none."""
-    exponents = [t.e for t in terms if t.s] + ([] if at_least is None else [at_least])
-    return max(exponents, default=None)
+    return max((t.e for t in terms if t.s), default=None)
 
 
-def aligned(terms: Sequence[Number], F: int, align: str, e_zero: int | None = None) -> Fraction:
-    E = largest(terms, e_zero)
+def groups(path: Any, places: Sequence[Triple]) -> list[tuple[Number, bool]]:
+    """(a group's exact sum, scaled, with the exponent of its scales alone; whether any of its products is not zero)."""
+    found = []
+    for first in range(0, len(places), path.presum):
+        group = places[first : first + path.presum]
+        scale, products = group[0][2], [product(x, y) for x, y, _ in group]
+        total = sum((t.value for t in products), Fraction(0)) * scale.s
+        found.append((Number(total, scale.e, total < 0), scale.s != 0 and any(t.s for t in products)))
+    return found
+
+
+def aligned(terms: Sequence[Number], F: int, align: str, E: int | None) -> Fraction:
     return Fraction(0) if E is None else sum(units_of(t.value / pow2(E - F), align) for t in terms) * pow2(E - F)
 
 
@@ -68,7 +79,7 @@ def floored_step(path: Any, terms: Sequence[Number], c: Number) -> Fraction:
     total = Fraction(0)
     for part in (terms[::2], terms[1::2]) if path.order == "even_odd" else (terms,):
         if E is not None:
-            total += floored(aligned(part, path.F, path.align), E - path.F)
+            total += floored(aligned(part, path.F, path.align, largest(part)), E - path.F)
     both = c_exponent if E is None else max(E, c_exponent)
     total = floored(total, both - own.sum_bits)
     if own.drop_below is None or c_exponent >= both - own.drop_below:
@@ -76,12 +87,12 @@ def floored_step(path: Any, terms: Sequence[Number], c: Number) -> Fraction:
     return floored(total, max(floor_log2(total), emin) - own.norm_bits) if total else total
 
 
-def stepped(path: Any, pairs: Sequence[tuple[Number, Number]], c: Fraction) -> Fraction:
+def stepped(path: Any, places: Sequence[Triple], c: Fraction) -> Fraction:
     """One chunk."""
     emin = min(emin_of(path.step), emin_of(f"rne_{path.out}"))
     exponent = max(floor_log2(c), emin) if c else 0
     addend = Number(c / pow2(exponent), exponent, c < 0)
-    terms = [product(x, y) for x, y in pairs]
+    terms = [product(product(x, y), scale) for x, y, scale in places]
     if path.reduce == "exact":
         return rounded(sum((t.value for t in terms), c), path.step)
     if path.reduce == "fma":
@@ -96,15 +107,20 @@ def stepped(path: Any, pairs: Sequence[tuple[Number, Number]], c: Fraction) -> F
         return tree[0]
     if path.c == "floored":
         return rounded(floored_step(path, terms, addend), path.step)
-    return rounded(aligned([*terms, addend], path.F, path.align, path.e_zero), path.step)
+    exponents = [t.e for t in [*terms, addend] if t.s]
+    if path.scaling == "group":
+        terms = [t for t, _ in groups(path, places)]
+        exponents = [t.e for t, counts in groups(path, places) if counts] + ([addend.e] if c else [])
+    exponents += [] if path.e_zero is None else [path.e_zero]
+    return rounded(aligned([*terms, addend], path.F, path.align, max(exponents, default=None)), path.step)
 
 
-def run(path: Any, pairs: Sequence[tuple[Number, Number]], c: Fraction) -> Fraction:
-    """Pairs of K, from C: no promotion."""
-    chunk = path.chunk or len(pairs)
-    within = path.within or len(pairs)
-    starts = [s for first in range(0, len(pairs), within) for s in range(first, min(first + within, len(pairs)), chunk)]
-    chunks = [pairs[s : min(s + chunk, (s // within + 1) * within)] for s in starts]
+def run(path: Any, places: Sequence[Triple], c: Fraction) -> Fraction:
+    """From C, without promotion."""
+    K = len(places)
+    chunk, within = path.chunk or K, path.within or K
+    starts = [s for first in range(0, K, within) for s in range(first, min(first + within, K), chunk)]
+    chunks = [places[s : min(s + chunk, (s // within + 1) * within)] for s in starts]
     if path.c != "late":
         for part in chunks:
             c = stepped(path, part, c)
@@ -117,14 +133,14 @@ def run(path: Any, pairs: Sequence[tuple[Number, Number]], c: Fraction) -> Fract
     return c
 
 
-def dot(path: Any, a: Sequence[Number], b: Sequence[Number], c: Fraction) -> Fraction:
-    """D = C + sum_k a_k b_k, as path.out; ascending or even_odd order, within = None or a multiple of K's parts.
+def dot(path: Any, a: Sequence[Number], b: Sequence[Number], c: Fraction, scales: Sequence[Number] | None = None) -> Fraction:
+    """D = C + sum_k a_k b_k scales_k, as path.out, for operands in K's order or, of floored paths, in even_odd order.
 
-    Raises OverflowError where a step is Inf.
+    Args: scales: of every place, the product of both operands'. Raises OverflowError where a step is Inf.
     """
-    pairs = list(zip(a, b, strict=True))
+    places = list(zip(a, b, scales or [ONE] * len(a), strict=True))
     if not path.promote_every:
-        return rounded(run(path, pairs, c), f"rne_{path.out}")
-    for first in range(0, len(pairs), path.promote_every):
-        c = rounded(c + run(path, pairs[first : first + path.promote_every], Fraction(0)), path.promote)
+        return rounded(run(path, places, c), f"rne_{path.out}")
+    for first in range(0, len(places), path.promote_every):
+        c = rounded(c + run(path, places[first : first + path.promote_every], Fraction(0)), path.promote)
     return rounded(c, f"rne_{path.out}")
