@@ -120,20 +120,13 @@ def _operand(x: MXTensor | npt.NDArray[Any], format: OperandFormat, name: str, a
         return np.ascontiguousarray(array if axis == 1 else array.T)
 
     if not isinstance(x, MXTensor):
-        codes = rows(x).view(format.code)
-        return Operand(format=format, codes=_low_bits(codes, format))
+        return Operand(format=format, codes=rows(x).view(format.code))
     if x.axis != axis:
         remedy = ".T of a tensor quantised along its last axis" if name == "b" else "a tensor quantised along its last axis"
         raise MxsimError(f"{name} is blocked along axis {x.axis}, but its K is axis {axis}: pass {remedy}")
     if x.block_size != path.block:
         raise MxsimError(f"{name} has blocks of {x.block_size}, but the path {path.name} takes blocks of {path.block}: quantise it again")
-    return Operand(format=format, codes=_low_bits(rows(x.codes), format), scales=rows(x.scales), block=x.block_size)
-
-
-def _low_bits(codes: npt.NDArray[Any], format: OperandFormat) -> npt.NDArray[Any]:
-    """Codes without what may stand above them in their byte."""
-    bits = 1 + format.ebits + format.mbits
-    return codes if bits >= 7 else codes & np.uint8((1 << bits) - 1)
+    return Operand(format=format, codes=rows(x.codes), scales=rows(x.scales), block=x.block_size)
 
 
 def _addend(c: object, shape: tuple[int, int], path: UnitPath) -> npt.NDArray[Any] | None:

@@ -90,7 +90,8 @@ PLAIN = {np.dtype(f.dtype): f for f in OPERANDS.values() if f.dtype is not None 
 class Operand:
     """A as its rows, or B as its columns, K innermost.
 
-    Elements are codes, one a byte for formats of 8 bits and fewer (FP6 and FP4 in the low bits), or the bit patterns of wider floats.
+    Elements are codes, one a byte for formats of 8 bits and fewer (FP6 and FP4 in the low bits, whatever stands above them), or the bit
+    patterns of wider floats.
     """
 
     format: OperandFormat

@@ -13,7 +13,7 @@ from mxsim.errors import MxsimError
 from mxsim.units.operands import OPERANDS
 from mxsim.units.spec import FlooredC, MatmulUnit, UnitPath
 from tests.oracles.units import described
-from tests.oracles.units.numbers import Number, decode, product
+from tests.oracles.units.numbers import Number, decode, floor_log2, pow2, product
 
 STEPS = ("rz_fp32", "rne_fp32", "rto_fp32", "rz_e8m13", "rne_e6m9", "rto_e5m4", "rne_fp16", "rne_fp32_ftz", "rz_e5m3_ftz", "rne_e6m4_ftz")
 #: fields of a kind of reduction, and what they may be
@@ -60,6 +60,9 @@ COMMON: dict[str, list[Any]] = {
     "within": [None, None, 16, 24],
     "promote_every": [None, None, 16, 48],
     "promote": list(STEPS),
+    "exponents": ["own", "own", "fp16"],
+    "denormals": ["keep", "keep", "flush", "flush_signed"],
+    "c_denormals": ["keep", "keep", "flush", "flush_signed"],
 }
 
 
@@ -68,11 +71,7 @@ def path_of(kind: str, rng: np.random.Generator) -> UnitPath | None:
     fields = {name: values[rng.integers(len(values))] for name, values in (COMMON | FIELDS[kind]).items()}
     if kind == "group" or rng.random() < 0.4:
         format = SCALED[rng.integers(len(SCALED))]
-        more = {"scaling": "exact"} | {
-            "formats": (format,),
-            "block": int(rng.choice([16, 32])),
-            "int8_fraction": int(rng.choice([0, 3, 6])),
-        }
+        more = {"block": int(rng.choice([16, 32])), "int8_fraction": int(rng.choice([0, 3, 6])), "scaling": "exact"}
         fields = more | fields | {"formats": (format,)}
     if kind == "floored":
         fields["floored_c"] = FlooredC(**{name: fields.pop(name) for name in ("sum_bits", "c_bits", "norm_bits", "drop_below")})
@@ -105,16 +104,28 @@ def blocks(path: UnitPath, format: str, shape: tuple[int, int], rng: np.random.G
     return mxsim.from_codes(codes, scales, format, axis=1, block_size=path.block)
 
 
+def read(path: UnitPath, format: str, code: int) -> Number:
+    """An element as the path takes it: a subnormal perhaps as zero, or with the exponent that it has in fp16."""
+    f, element = OPERANDS[format], "e2m1" if format == "nvfp4" else format.rpartition("_")[2].removeprefix("mx")
+    if element == "int8":
+        return product(decode(element, code), Number(Fraction(1), 6 - path.int8_fraction, False))
+    x = decode(element, code)
+    if abs(x.s) < 1 and path.denormals != "keep":
+        return Number(Fraction(0), 0, False)
+    if path.exponents == "fp16" and x.s:
+        e = max(floor_log2(x.value), min(f.emin, -14))
+        return Number(x.value / pow2(e), e, x.negative)
+    return x
+
+
 def numbers(path: UnitPath, x: Any, row: int) -> tuple[list[Number], list[Number]]:
     """(elements of a row, the scale of each)."""
     (format,) = path.formats
     f = OPERANDS[format]
     if not isinstance(x, mxsim.MXTensor):
-        return [decode(format, int(code)) for code in x.view(f.code)[row]], [described.ONE] * x.shape[1]
-    element = "e2m1" if format == "nvfp4" else format.rpartition("_")[2].removeprefix("mx")
-    shift = Number(Fraction(1), 6 - path.int8_fraction if element == "int8" else 0, False)
+        return [read(path, format, int(code)) for code in x.view(f.code)[row]], [described.ONE] * x.shape[1]
     scales = [decode(str(f.scale), int(code)) for code in x.scales[row]]
-    return [product(decode(element, int(code)), shift) for code in x.codes[row]], [scales[k // x.block_size] for k in range(x.shape[1])]
+    return [read(path, format, int(code)) for code in x.codes[row]], [scales[k // x.block_size] for k in range(x.shape[1])]
 
 
 @pytest.mark.parametrize("kind", FIELDS)
@@ -128,13 +139,17 @@ def test_by_fractions(kind: str) -> None:
         done += 1
         (format,), K = path.formats, int(rng.integers(1, 60))
         a, b = (blocks(path, format, (2, K), rng) if path.scaled else elements(format, (2, K), rng) for _ in range(2))
-        c = np.ldexp(rng.integers(-40, 40, (2, 2)).astype(np.float64), rng.integers(-14, 4)).astype(np.float16)
+        c = np.ldexp(rng.integers(-40, 40, (2, 2)).astype(np.float64), rng.integers(-22, 4)).astype(np.float16)
+        c[rng.random((2, 2)) < 0.3] = 0
         with np.errstate(all="ignore"):
             got = mxsim.matmul(a, b.T, unit=MatmulUnit(name="own", title="own", paths=(path,), source=""), c=c, out=path.out)
         for i, j in np.ndindex(2, 2):
             (x, of_x), (y, of_y) = numbers(path, a, i), numbers(path, b, j)
             try:
-                want = described.dot(path, x, y, Fraction(float(c[i, j])), [product(*scales) for scales in zip(of_x, of_y, strict=True)])
+                addend = Fraction(float(c[i, j]))
+                if path.c_denormals != "keep" and path.out == "fp16" and abs(addend) < pow2(-14):
+                    addend = Fraction(0)
+                want = described.dot(path, x, y, addend, [product(*scales) for scales in zip(of_x, of_y, strict=True)])
             except OverflowError:
                 continue
             finite += 1
