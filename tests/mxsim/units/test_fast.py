@@ -44,7 +44,7 @@ CASES = [
     ("mx_fp32_chain", "mxfp6_e3m2", "mxfp4_e2m1"),
     ("mx_fp32_chain", "nvfp4", "nvfp4"),
 ]
-STYLES = ("normal", "wide", "cancelling", "equal exponents", "sparse")
+STYLES = ("normal", "wide", "cancelling", "equal exponents", "largest", "sparse")
 
 
 def element_name(name: str) -> str:
@@ -60,6 +60,8 @@ def operand(name: str, rows: int, block: int | None, style: str, rng: np.random.
         x[:, K // 2 :] = -x[:, : K // 2] if negate else x[:, : K // 2]
     elif style == "equal exponents":
         x = np.sign(x) * (1 + rng.random((rows, K)))
+    elif style == "largest":
+        x = np.full((rows, K), 2 - 2.0 ** -OPERANDS[name].mbits)  # of its binade: what sums may come to
     elif style == "sparse":
         x[rng.random((rows, K)) < 0.97] = 0
         x[:, 32:64] = 0
@@ -97,7 +99,7 @@ def test_exact_oracle(unit: str, fa: str, fb: str, style: str) -> None:
     assert kernel is not None
     out = np.empty((M, N), np.float32)
     rows, columns = fast._run(kernel, path, a, b, c, out)
-    if style in ("normal", "equal exponents", "sparse"):
+    if style in ("normal", "equal exponents", "largest", "sparse"):
         assert not rows.any()
         assert not columns.any()
     proven = np.argwhere(~rows[:, None] & ~columns[None])
@@ -171,3 +173,33 @@ def test_other_arithmetic_is_declined_or_right(field: str) -> None:
     engine.run(path, a, b, c, expected)
     fast.run(path, a, b, c, out)
     assert np.array_equal(bits(out), bits(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "codes", "exponent"), [("nvfp4", (1, 1), -18), ("mxfp4_e2m1", (100, 90), -64), ("mxfp4_e2m1", (127, 127), 0)]
+)
+def test_a_group_below_the_quantum_of_a_large_c_is_dropped(name: str, codes: tuple[int, int], exponent: int) -> None:
+    """-1/2 x 1/2 under scales of 2^exponent beside C = 2^E, whose quantum is 2^(E-35): it takes the last bit of C away, or nothing."""
+    E = np.arange(exponent + 22, exponent + 50).repeat(8)  # eight columns are judged together
+    c = np.ldexp(np.float32(1), E).reshape(1, -1).astype(np.float32)
+    path, format = UNITS["nvidia_blackwell"].path_for(name, name), OPERANDS[name]
+    block = format.scale_block
+    one = np.eye(1, 64, dtype=np.uint8)
+    a = Operand(format=format, codes=0x9 * one, scales=np.full((1, 64 // block), codes[0], np.uint8), block=block)
+    b = Operand(format=format, codes=one.repeat(E.size, 0), scales=np.full((E.size, 64 // block), codes[1], np.uint8), block=block)
+    out = np.empty(c.shape, np.float32)
+    fast.run(path, a, b, c, out)
+    kept = exponent - 2 >= E - 35
+    np.testing.assert_array_equal(out[0], np.where(kept, np.nextafter(c[0], np.float32(0)), c[0]))
+    assert kept.any()
+    assert not kept.all()
+
+
+@pytest.mark.parametrize("limit", [100, 110, 123, 124, 125, 126])
+def test_products_at_a_limit_below_the_kernels_own_are_infinite(limit: int) -> None:
+    path, format = replace(UNITS["amd_cdna3"].path_for("bf16", "bf16"), product_limit=limit), OPERANDS["bf16"]
+    powers = np.arange(40, 70)
+    a, b = (Operand(format=format, codes=(127 + x << 7).astype(np.uint16)[:, None]) for x in (powers, np.array([55])))
+    out = np.empty((powers.size, 1), np.float32)
+    fast.run(path, a, b, None, out)
+    np.testing.assert_array_equal(out[:, 0], np.where(powers + 55 >= limit, np.inf, np.ldexp(1.0, powers + 55)))
