@@ -58,9 +58,8 @@ def amax_over_range_or_one(amax: np.float32, dtype: str) -> np.float32:
 
 
 def range_times_reciprocal(amax: np.float32, dtype: str) -> np.float32:
-    """(1 / amax) * 2688 in the tensor's dtype, amax no smaller than its smallest normal number; 1 where that is not a number."""
-    least = np.float32(2.0**-14 if dtype == "float16" else 2.0**-126)
-    scale = rounded(rounded(1 / np.maximum(amax, least), dtype) * RANGE, dtype)
+    """(1 / amax) * 2688 in the tensor's dtype; 1 where that is not a number, as for zeros and whatever comes near them."""
+    scale = rounded(rounded(1 / np.maximum(amax, np.float32(2.0**-126)), dtype) * RANGE, dtype)
     return np.float32(scale) if np.isfinite(scale) else np.float32(1)
 
 

@@ -162,6 +162,16 @@ def test_nvfp4_tensor_scale_can_be_given() -> None:
     np.testing.assert_array_equal(quantized.dequantize()[2], np.full(16, 448 * 0.5 * 6, np.float32))
 
 
+@pytest.mark.parametrize(("amax", "scale"), [(0.0, 1), (2.0**-149, 1), (1343 * 2.0**-149, 1), (1345 * 2.0**-149, 2.0**-149)])
+def test_nvfp4_of_a_tensor_whose_scale_would_vanish(amax: float, scale: float) -> None:
+    # amax / 2688 rounds to zero up to half the smallest float32: the scale is 1, and every element is zero
+    values = np.full((2, 32), amax, np.float32)
+    quantized = mxsim.quantize(values, "nvfp4")
+    assert quantized.tensor_scale == scale
+    assert (quantized.dequantize() == 0).all() == (scale == 1)
+    assert mxsim.fake_quantize(values, "nvfp4").tolist() == quantized.dequantize().tolist()
+
+
 @pytest.mark.parametrize("tensor_scale", [2.0**-149, 3e-42, 1e-38, 0.3, 1e30])
 def test_nvfp4_under_any_tensor_scale(tensor_scale: float) -> None:
     # every division and product rounds to float32, subnormals too

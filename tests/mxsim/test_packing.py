@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
@@ -73,3 +75,33 @@ def test_sizes_are_the_footprint(format_name: str) -> None:
     element_bytes, scale_bytes = coded(format_name, (4, 128), 1).packed()
     bits = mxsim.FORMATS[format_name].bits_per_element
     assert element_bytes.size + scale_bytes.size == 4 * 128 * bits / 8
+
+
+@pytest.mark.parametrize(("name", "largest"), [("e2m1", 15), ("e2m3", 63), ("e3m2", 63)])
+def test_a_code_that_the_format_lacks_is_refused(name: str, largest: int) -> None:
+    codes = np.array([[1, 2, largest]], np.uint8)
+    assert mxsim.unpack(mxsim.pack(codes, name), name, 3).tolist() == codes.tolist()
+    codes[0, 2] += 1
+    with pytest.raises(mxsim.MxsimError, match=rf"codes holds {largest + 1}, but {name} has codes 0 to {largest}"):
+        mxsim.pack(codes, name)
+
+
+@pytest.mark.parametrize(("name", "width", "lengths"), [("e2m1", 3, (5, 6)), ("e3m2", 3, (3, 4)), ("e3m2", 4, (5,)), ("e4m3", 3, (3,))])
+def test_a_length_that_the_bytes_do_not_hold_is_refused(name: str, width: int, lengths: tuple[int, ...]) -> None:
+    packed = np.zeros((2, width), np.uint8)
+    for length in range(9):
+        if length in lengths:
+            assert mxsim.unpack(packed, name, length).shape == (2, length)
+        else:
+            with pytest.raises(mxsim.MxsimError, match=f"{length} codes of {name} take .* but packed has {width}"):
+                mxsim.unpack(packed, name, length)
+    assert mxsim.unpack(packed, name).shape == (2, lengths[-1])
+    with pytest.raises(mxsim.MxsimError, match="length is True: pass a whole number of codes"):
+        mxsim.unpack(packed[:, :1], name, True)
+
+
+@pytest.mark.parametrize("array", [np.uint8(3), np.array(3, np.uint8), np.zeros(4, np.int8), [1, 2]])
+def test_what_is_no_array_of_bytes_is_refused(array: Any) -> None:
+    for call in (mxsim.pack, mxsim.unpack):
+        with pytest.raises(mxsim.MxsimError, match="must be a uint8 array of at least one dimension"):
+            call(array, "e2m1")

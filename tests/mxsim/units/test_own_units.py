@@ -225,3 +225,21 @@ def test_the_exact_product_takes_blocks_of_any_size(rng: np.random.Generator) ->
     assert found is not None
     exact = [[math.fsum((x * y).tolist()) for y in a.dequantize().astype(float)] for x in a.dequantize().astype(float)]
     np.testing.assert_array_equal(found, np.float32(exact))
+
+
+@pytest.mark.parametrize("x", [-0.0, -(2.0**-24)])
+@pytest.mark.parametrize(("denormals", "negative"), [("flush", False), ("flush_signed", True)])
+def test_flushed_operands_lose_their_signs_or_keep_them(denormals: str, negative: bool, x: float) -> None:
+    """The product of a zero and 1, added to C = -0: -0 only where the zero is negative."""
+    path = UnitPath(name="p", formats=("fp16",), denormals=denormals, reduce="fma", chunk=1, step="rne_fp32")
+    d = mxsim.matmul(np.float16([[x]]), np.float16([[1]]), unit=of(path), c=np.float32([[-0.0]]))
+    assert d == 0
+    assert np.signbit(d).all() == negative
+
+
+@pytest.mark.parametrize(("c_denormals", "negative"), [("flush", False), ("flush_signed", True)])
+def test_a_flushed_c_loses_its_sign_or_keeps_it(c_denormals: str, negative: bool) -> None:
+    path = UnitPath(name="p", formats=("fp16",), c_denormals=c_denormals, reduce="fma", chunk=1, step="rne_fp32")
+    d = mxsim.matmul(np.float16([[-0.0]]), np.float16([[1]]), unit=of(path), c=np.float32([[-(2.0**-130)]]))
+    assert d == 0
+    assert np.signbit(d).all() == negative
