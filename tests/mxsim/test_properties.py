@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 import mxsim
+from mxsim.kernels.rounding import stochastic_steps
 from tests.oracles import conversion, numbers, packing, tensors
 
 FORMATS = tuple(conversion.BLOCK_FORMATS)
@@ -237,3 +238,10 @@ def test_big_and_small_arrays_take_one_path(rounding: str) -> None:
     big = mxsim.fake_quantize(values, "mxfp6_e2m3", **how)
     small = mxsim.fake_quantize(values[:2], "mxfp6_e2m3", **how)
     np.testing.assert_array_equal(bits_of(big[:2]), bits_of(small))
+
+
+@pytest.mark.parametrize(("magnitude", "random", "expected"), [(1.0, 0, 1), (1.5, 2**31 - 1, 2), (1.5, 2**31, 1), (1.75, 3 * 2**30, 1)])
+def test_stochastic_rounding_goes_up_below_the_fraction(magnitude: float, random: int, expected: int) -> None:
+    """Of 2^32 random numbers, a fraction f sends f * 2^32 up, and what is exact stays: seen in no sample of a seed."""
+    count = np.int32(np.rint(magnitude))
+    assert stochastic_steps(count, np.float32(magnitude), np.float32(1), np.int64(random)) == expected

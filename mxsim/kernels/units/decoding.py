@@ -98,8 +98,6 @@ def terms(
                     kind = NOT_A_NUMBER
                 significand *= factor
                 exponent += shift
-                if factor == 0 and kind == INFINITY:
-                    kind = NOT_A_NUMBER
             if kind == NUMBER:
                 if significand:
                     significands[row, place], exponents[row, place] = -significand if negative else significand, exponent
@@ -148,25 +146,24 @@ def groups(
     significands: npt.NDArray[np.int32],
     exponents: npt.NDArray[np.int16],
 ) -> None:
-    """Elements as integers (rows, places) in units of 2^(emin - mbits); scales (rows, places / presum) as terms are."""
+    """Elements as integers (rows, places) in units of 2^(emin - mbits); scales (rows, places / presum) as terms are.
+
+    No format that is narrow enough for groups has codes that are not numbers.
+    """
     for row in prange(codes.shape[0]):
         for group in range(significands.shape[1]):
             significands[row, group], exponents[row, group] = 0, ZERO
-            bad = False
             for place in range(group * presum, (group + 1) * presum):
                 k = order[place]
                 integers[row, place] = 0
                 if k < 0:
                     continue
-                kind, negative, significand, exponent = element(np.int64(codes[row, k]), d)
-                bad = bad or kind != NUMBER
-                if kind == NUMBER:
-                    integer = significand << (exponent - (1 - d.bias)) if d.ebits else significand
-                    integers[row, place] = -integer if negative else integer
+                _, negative, significand, exponent = element(np.int64(codes[row, k]), d)
+                integer = significand << (exponent - (1 - d.bias)) if d.ebits else significand
+                integers[row, place] = -integer if negative else integer
                 if place == group * presum:
                     nan, factor, shift = scale_of(np.int64(scales[row, k // d.block]), d)
-                    bad = bad or nan
-                    if factor:
+                    if nan:
+                        exponents[row, group] = SPECIAL
+                    elif factor:
                         significands[row, group], exponents[row, group] = factor, shift
-            if bad:
-                significands[row, group], exponents[row, group] = 0, SPECIAL

@@ -125,7 +125,7 @@ def floored_with_c(units: Any, E: Any, addend: Any) -> Any:
     E' is the larger of E and the exponent of C.
     """
     c_exponent = ((seen_as(addend, np.int32) >> 23) & 255) - 127
-    reference = larger(larger(E, c_exponent), fill8(np.int32(-126)))
+    reference = larger(E, c_exponent)
     total = floored(units * power_of_two(E - reference + 8))
     total = total + floored(to(addend, np.float64) * power_of_two(fill8(np.int32(24)) - reference)) * 256.0
     bits = seen_as(total, np.int64)

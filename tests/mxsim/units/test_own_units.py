@@ -243,3 +243,22 @@ def test_a_flushed_c_loses_its_sign_or_keeps_it(c_denormals: str, negative: bool
     d = mxsim.matmul(np.float16([[-0.0]]), np.float16([[1]]), unit=of(path), c=np.float32([[-(2.0**-130)]]))
     assert d == 0
     assert np.signbit(d).all() == negative
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chunk": 16, "F": 24},
+        {"reduce": "exact"},
+        {"reduce": "fma", "chunk": 1},
+        {"reduce": "pairwise", "chunk": 4, "c": "late"},
+        {"scaling": "group", "presum": 16, "chunk": 64, "F": 35},
+    ],
+)
+@pytest.mark.parametrize(("format", "code"), [("mxfp4_e2m1", 0xFF), ("nvfp4", 0x7F), ("nvfp4", 0xFF)])
+def test_a_scale_that_is_no_number_makes_nan_of_zeros_too(format: str, code: int, fields: dict[str, Any]) -> None:
+    path = UnitPath(name="p", formats=(format,), block=16 if format == "nvfp4" else 32, **({"scaling": "exact"} | fields))
+    zeros, ones = tensor(format, [], code, 64), tensor(format, [2] * 64, 0x38 if format == "nvfp4" else 127, 64)
+    assert np.isnan(mxsim.matmul(zeros, ones.T, unit=of(path)))
+    assert np.isnan(mxsim.matmul(ones, zeros.T, unit=of(path)))
+    assert mxsim.matmul(ones, ones.T, unit=of(path)) == 64
