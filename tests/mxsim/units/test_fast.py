@@ -203,3 +203,29 @@ def test_products_at_a_limit_below_the_kernels_own_are_infinite(limit: int) -> N
     out = np.empty((powers.size, 1), np.float32)
     fast.run(path, a, b, None, out)
     np.testing.assert_array_equal(out[:, 0], np.where(powers + 55 >= limit, np.inf, np.ldexp(1.0, powers + 55)))
+
+
+@pytest.mark.parametrize("exponent", [-4, 0, 9])
+def test_cdna3_floors_to_32_bits_before_it_rounds(exponent: int) -> None:
+    """+-(1 + 2^-24 + 2^-32) times 2^exponent: floored to 31 fraction bits, 1 + 2^-24 is a tie, -(1 + 2^-24 + 2^-31) lies beyond one."""
+    path, format = UNITS["amd_cdna3"].path_for("fp16", "fp16"), OPERANDS["fp16"]
+    signs = np.array([[1.0], [-1.0]])
+    a, b = np.zeros((2, 8), np.float16), np.zeros((1, 8), np.float16)
+    a[:, [0, 3]] = signs * np.ldexp(1.0, [exponent - 4, exponent - 12])
+    b[:, [0, 3]] = 2.0**-20
+    c, out = np.ldexp(signs, exponent).astype(np.float32), np.empty((2, 1), np.float32)
+    fast.run(path, *(Operand(format=format, codes=x.view(np.uint16)) for x in (a, b)), c, out)
+    assert np.ldexp(out, -exponent).ravel().tolist() == [1, -1 - 2.0**-23]
+
+
+@pytest.mark.parametrize("power", [0, 30, 50])
+@pytest.mark.parametrize("unit", ["nvidia_ampere", "nvidia_hopper_wgmma", "amd_cdna3"])
+def test_zeros_times_large_numbers_leave_c_alone(unit: str, power: int) -> None:
+    """Large numbers meet nothing but zeros: no product raises the exponent that C is aligned to."""
+    path, format = UNITS[unit].path_for("bf16", "bf16"), OPERANDS["bf16"]
+    a, b = (np.zeros((rows, 64), np.uint16) for rows in (2, 40))
+    a[:, ::2], b[:, 1::2] = (127 + power) << 7, (127 + power) << 7
+    c = np.ldexp(np.random.default_rng(0).standard_normal((2, 40)), np.arange(-20, 20)).astype(np.float32)
+    out = np.empty_like(c)
+    fast.run(path, Operand(format=format, codes=a), Operand(format=format, codes=b), c, out)
+    assert np.array_equal(bits(out), bits(c))
