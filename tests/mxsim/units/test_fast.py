@@ -229,3 +229,64 @@ def test_zeros_times_large_numbers_leave_c_alone(unit: str, power: int) -> None:
     out = np.empty_like(c)
     fast.run(path, Operand(format=format, codes=a), Operand(format=format, codes=b), c, out)
     assert np.array_equal(bits(out), bits(c))
+
+
+@pytest.mark.parametrize(("name", "one"), [("nvfp4", 0x38), ("mxfp4_e2m1", 127)])
+def test_c_beside_a_group_that_cancels_is_cut_to_the_groups_quantum(name: str, one: int) -> None:
+    """1 x 1 - 1 x 1 under scales of one: the sum is C alone, but a multiple of 2^-35."""
+    path, format = UNITS["nvidia_blackwell"].path_for(name, name), OPERANDS[name]
+    c = np.ldexp(np.float32(2 - 2.0**-23), np.arange(-20, 4).repeat(8))[None].astype(np.float32)
+    scales = np.full((c.size, 64 // format.scale_block), one, np.uint8)
+    a, b = np.zeros((1, 64), np.uint8), np.zeros((c.size, 64), np.uint8)
+    a[:, 3:5], b[:, 3], b[:, 4] = 2, 2, 0xA
+    out = np.empty(c.shape, np.float32)
+    fast.run(path, *(Operand(format=format, codes=x, scales=scales[: len(x)], block=format.scale_block) for x in (a, b)), c, out)
+    np.testing.assert_array_equal(out, np.ldexp(np.trunc(np.ldexp(c.astype(np.float64), 35)), -35).astype(np.float32))
+
+
+@pytest.mark.parametrize("unit", ["mx_exact", "mx_fp32_chain"])
+def test_a_block_wider_than_a_float64_is_exact(unit: str) -> None:
+    """Fifteen of E5M2's largest products, 1.75 x 2^p times 1.75 x 2^q, and the fifteen taken away again."""
+    path, format = UNITS[unit].path_for("mxfp8_e5m2", "mxfp8_e5m2"), OPERANDS["mxfp8_e5m2"]
+    powers = np.arange(-14, 16)
+    a = np.full((powers.size, 32), 0x7B, np.uint8)
+    a[:, 15], a[:, 31] = powers + 15 << 2 | 3, 0
+    b = a.copy()
+    b[:, 16:31] |= 0x80
+    out, scales = np.empty((powers.size, powers.size), np.float32), np.full((powers.size, 1), 127, np.uint8)
+    fast.run(path, *(Operand(format=format, codes=x, scales=scales, block=32) for x in (a, b)), None, out)
+    np.testing.assert_array_equal(out, np.ldexp(1.75 * 1.75, powers[:, None] + powers))
+
+
+def test_an_integer_under_the_largest_scale_overflows_nothing_on_the_way() -> None:
+    """PULP's INT8 are whole numbers: 64 under 2^127 is 2^133, and 32 products of it with 64 under 2^-127 are 2^17."""
+    path, format = UNITS["pulp_mxdotp"].path_for("mxint8", "mxint8"), OPERANDS["mxint8"]
+    codes, out = np.full((1, 32), 64, np.uint8), np.empty((1, 1), np.float32)
+    a, b = (Operand(format=format, codes=codes, scales=np.array([[scale]], np.uint8), block=32) for scale in (254, 0))
+    fast.run(path, a, b, None, out)
+    assert out == 2**17
+
+
+def test_a_sum_of_blocks_wider_than_two_float64_is_exact() -> None:
+    """2^60 + 1 + 2^-d - 2^60 - 1, a block each."""
+    path, format = UNITS["mx_exact"].path_for("mxfp4_e2m1", "mxfp4_e2m1"), OPERANDS["mxfp4_e2m1"]
+    d = np.arange(1, 110)
+    a, b = np.zeros((d.size, 160), np.uint8), np.zeros((1, 160), np.uint8)
+    a[:, ::32], b[:, ::32] = 2, [2, 2, 2, 0xA, 0xA]
+    scales = 127 + np.stack([np.full(d.size, 60), 0 * d, -d, np.full(d.size, 60), 0 * d], axis=1)
+    out = np.empty((d.size, 1), np.float32)
+    x = Operand(format=format, codes=a, scales=scales.astype(np.uint8), block=32)
+    fast.run(path, x, Operand(format=format, codes=b, scales=np.full((1, 5), 127, np.uint8), block=32), None, out)
+    np.testing.assert_array_equal(out[:, 0], np.ldexp(1.0, -d))
+
+
+def test_a_group_below_the_quantum_of_another_is_dropped() -> None:
+    """1 x 1 - 1/2 x 1/2 x 2^-d: the quantum is 2^-35."""
+    path, format = UNITS["nvidia_blackwell"].path_for("mxfp4_e2m1", "mxfp4_e2m1"), OPERANDS["mxfp4_e2m1"]
+    d = np.arange(22, 50).repeat(8)
+    a, b = np.zeros((1, 64), np.uint8), np.zeros((d.size, 64), np.uint8)
+    a[:, [0, 32]], b[:, [0, 32]] = [2, 9], [2, 1]
+    scales = np.stack([np.full(d.size, 127), 127 - d], axis=1).astype(np.uint8)
+    out, x = np.empty((1, d.size), np.float32), Operand(format=format, codes=a, scales=np.full((1, 2), 127, np.uint8), block=32)
+    fast.run(path, x, Operand(format=format, codes=b, scales=scales, block=32), None, out)
+    np.testing.assert_array_equal(out[0], np.where(d <= 33, np.float32(1 - 2.0**-24), np.float32(1)))
