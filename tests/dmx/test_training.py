@@ -17,17 +17,21 @@ from dmx.calibration import Calibration
 from dmx.decisions import decision_space
 from dmx.errors import DmxError
 from dmx.relax import RelaxedModel
+from dmx.scores import decision_sums
 from dmx.search_config import SearchConfig, preset
 from dmx.secants import Secants
-from dmx.training import Training
+from dmx.training import MEMORY, REACH, Training
 
 if TYPE_CHECKING:
     from dmx.models import LoadedModel
     from dmx.text import TokenText
 
+LADDER = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
+FREE: dict[str, Any] = {"steering": "two_sided", "repair": False, "loss": "ce"}
+
 
 def training_of(model: LoadedModel, text: TokenText, config: SearchConfig, budget: str | Budget = "bits=5", path: Any = None) -> Training:
-    space = decision_space(model, config.formats, apart=config.apart)
+    space = decision_space(model, config.formats, tie=config.tie, apart=config.apart)
     relaxed = RelaxedModel(
         {name: model.linears[name] for name in space.layers},
         space.formats,
@@ -117,3 +121,88 @@ def test_offsets_beyond_float32_stay_at_its_end_and_what_is_no_number_is_refused
     pull[3, 1] = float("nan")
     with pytest.raises(DmxError, match=r"step 1 moves 1 offsets by no number, the last of them 'model\.layers\.0\.self_attn\.o_proj'"):
         training._descend(pull, 1)
+
+
+@pytest.mark.parametrize("start", ["middle", "zero"])
+@pytest.mark.parametrize("formats", [LADDER[::2], LADDER])
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_step_pulls_by_the_gradient_of_the_loss_and_of_a_penalty_per_bit(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, start: str, formats: tuple[str, ...], apart: bool
+) -> None:
+    """By autograd through the squash; q, k and v have one offset, and so do gate and up. An offset of 0 counts as positive."""
+    config = SearchConfig(start=start, formats=formats, apart=apart, tie=True, batch_windows=3, seed=5, **FREE)
+    training = training_of(llama, text, config)
+    shape = training.state.offsets.shape
+    offsets = 1.0 + torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    offsets[0] = 0.0
+    training.state.offsets = offsets
+    pulls: list[torch.Tensor] = []
+    monkeypatch.setattr(training, "_descend", lambda pull, _: pulls.append(pull))
+    ours = offsets.clone().requires_grad_()
+    places = (torch.where(ours < 0, -ours, ours) if start == "zero" else ours)[..., None] - torch.tensor([1.0, 2.0][: len(formats) - 1])
+    of_layers = torch.tensor([d for d, decision in enumerate(training.space.decisions) for _ in decision.layers])
+    assert shape == (8, 1 + apart)
+    soft = torch.sigmoid(4 * places).expand(-1, 2, -1)[of_layers]  # a temperature of 0.4
+    bits = 4 + (soft * torch.tensor([4.0] if len(formats) == 2 else [2.0, 2.0])).sum(-1).mean()
+    with training.model:
+        training.step(0)
+        training.model.degrees = soft
+        loss = training.calibration.loss(training.calibration.sample(3, 5, 0))
+        (loss + 5.0 * (bits - 5).abs()).backward()
+    assert ours.grad is not None
+    torch.testing.assert_close(pulls[0], ours.grad, rtol=1e-3, atol=1e-5)
+    assert training.state.history["loss"] == pytest.approx([loss.item()], rel=1e-5)
+    assert training.state.history["bits"] == pytest.approx([bits.item()], rel=1e-6)
+    assert training.state.history["cost"] == pytest.approx([bits.item() / 5], rel=1e-6)
+
+
+def test_offsets_descend_as_torchs_adam(llama: LoadedModel, text: TokenText) -> None:
+    config = SearchConfig(start="middle", formats=LADDER, learning_rate=0.3, momentum=0.8, **FREE)
+    training = training_of(llama, text, config)
+    assert training.state.offsets.unique().tolist() == [1.5]  # between the two thresholds
+    theirs = torch.nn.Parameter(training.state.offsets.clone())
+    adam = torch.optim.Adam([theirs], lr=0.3, betas=(0.8, 0.95), eps=1e-12)
+    for step in range(5):
+        theirs.grad = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(step))
+        adam.step()
+        training._descend(theirs.grad, step)
+        torch.testing.assert_close(training.state.offsets, theirs.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("budget", ["bits=5", "bits=8"])
+def test_a_start_from_scores_weighs_what_a_step_saves_against_its_price(llama: LoadedModel, text: TokenText, budget: str) -> None:
+    """14 linears; one at 8 bits more is 4 / 14 bits. At 5 bits three fit and a half: the fourth best makes the price."""
+    saved = torch.linspace(0.1, 1.4, 14)
+    path = -saved[:, None, None] * torch.tensor([0.75, 0.25]).reshape(1, 2, 1)
+    seen = Secants.empty(14, 1)
+    seen.add(torch.full((14, 2, 1), 0.5), path)
+    training = training_of(llama, text, SearchConfig(apart=False, steering="two_sided"), budget, path=seen)
+    limit = float(budget[5:])
+    price = 1.1 * 14 / 4 * limit if limit == 5 else 1e-3 * float(saved.sum())  # where all fit, it is what it never falls below
+    assert training.steering.prices.tolist() == pytest.approx([price], rel=1e-5)
+    ratio = torch.log(saved / (price * 4 / 14 / limit)).clamp(-1, 1)
+    torch.testing.assert_close(training.state.offsets[:, 0], 1 + REACH * ratio, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_the_way_and_of_the_steps_are_seen_together_the_older_ones_less(llama: LoadedModel, text: TokenText) -> None:
+    path = Secants.empty(14, 1)
+    path.add(torch.full((14, 2, 1), 0.5), -torch.ones(14, 2, 1), weight=7.0)
+    training = training_of(llama, text, SearchConfig(steps=2, batch_windows=3), path=path)
+    with training.model:
+        training.run(lambda _: None, progress=False)
+    assert torch.allclose(training.state.secants.sums[0], torch.tensor((7 * MEMORY + 3) * MEMORY + 3))
+    assert path.sums[0].eq(7).all()
+
+
+def test_soft_degrees_are_those_of_the_last_temperature(llama: LoadedModel, text: TokenText) -> None:
+    training = training_of(llama, text, SearchConfig(start="middle", steps=10, **FREE))
+    training.state.offsets = torch.full_like(training.state.offsets, 1.01)
+    expected = torch.sigmoid(torch.tensor(10 * 20 * 0.01))  # tau rises from 0.4 to 20
+    torch.testing.assert_close(training.soft_degrees(), expected.expand(14, 2, 1), rtol=1e-4, atol=0)
+
+
+def test_a_decisions_margins_make_one_offset_however_many_layers_it_has(llama: LoadedModel, text: TokenText) -> None:
+    training = training_of(llama, text, SearchConfig(start="middle", tie=True, formats=LADDER, **FREE))
+    training.state.offsets = torch.linspace(-1, 4, 16).reshape(8, 2)
+    below = torch.tensor([1.0, 2.0]) - training.state.offsets[..., None]
+    torch.testing.assert_close(decision_sums(training.space, training.margins()), below)
