@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import weakref
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from dmx.allocators.first_last import outer_first  # noqa: E402
 from dmx.allocators.first_order import measure as first_order_scores  # noqa: E402
 from dmx.allocators.kl_scores import kl_scores  # noqa: E402
 from dmx.allocators.problem import Problem  # noqa: E402
-from dmx.allocators.score_cache import user_folder  # noqa: E402
+from dmx.allocators.score_cache import ScoreCache, user_folder  # noqa: E402
 from dmx.budget import Budget, Scenario, constraint, constraints  # noqa: E402
 from dmx.calibration import Calibration  # noqa: E402
 from dmx.curvature import curvature_scores  # noqa: E402
@@ -27,7 +29,7 @@ from dmx.decisions import decision_space  # noqa: E402
 from dmx.errors import DmxError  # noqa: E402
 from dmx.evaluation import evaluate  # noqa: E402
 from dmx.ladder import Ladder  # noqa: E402
-from dmx.models import LoadedModel, content_hash  # noqa: E402
+from dmx.models import LoadedModel, content_hash, load_model  # noqa: E402
 from dmx.observed import QuantisedWeights, observe  # noqa: E402
 from dmx.quantisers import fake_quantize  # noqa: E402
 from dmx.text import TokenText  # noqa: E402
@@ -200,6 +202,46 @@ def test_scores_are_computed_once_and_serve_every_budget(
     files[0].write_text("{", encoding="utf-8")
     with pytest.raises(DmxError, match="delete the file"):
         allocate(llama, "fisher", "bits=5", text=text, cache=tmp_path)
+
+
+def test_scores_are_kept_by_everything_that_they_depend_on(llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[str] = []
+
+    def known(_: ScoreCache, key: Any, shape: tuple[int, ...], compute: object) -> np.ndarray:
+        keys.append(json.dumps(key, sort_keys=True))
+        return np.zeros(shape)
+
+    monkeypatch.setattr(ScoreCache, "get", known)
+    half = load_model(copy.deepcopy(llama.module).bfloat16())
+    widened = load_model(copy.deepcopy(half.module).float())
+    stored = replace(widened, stored_dtypes=dict.fromkeys(widened.linears, torch.bfloat16))
+    scaled = load_model(copy.deepcopy(widened.module))
+    scaled.module.config.rms_norm_eps *= 2
+    asked: list[tuple[Any, str, dict[str, Any]]] = [
+        (llama, "fisher", {}),
+        (half, "fisher", {}),
+        (widened, "fisher", {}),
+        (stored, "fisher", {}),
+        (load_model(scaled.module), "fisher", {}),
+        (llama, "kl", {}),
+        (llama, "first_order", {}),
+        (llama, "first_order", {"point": "middle"}),
+        (llama, "first_order", {"reduction": "signed"}),
+        (llama, "fisher", {"policy": "torchao"}),
+        (llama, "fisher", {"formats": THREE}),
+        (llama, "fisher", {"formats": THREE[:2]}),
+        (llama, "fisher", {"tie": True}),
+        (llama, "fisher", {"apart": True}),
+        (llama, "fisher", {"text": text.first(2)}),
+        (llama, "fisher", {"tokens": 96}),
+        (llama, "fisher", {"tokens": 96, "seed": 1}),
+    ]
+    for model, method, how in asked:
+        allocate(model, method, "bits=5", **{"text": text, **how})
+    assert len(set(keys)) == len(keys) == len(asked)
+    allocate(llama, "fisher", "bits=7", text=TokenText(name="another name", sha256="", windows=text.windows), seed=9)
+    allocate(llama, "kl_per_bit", "bits=7", text=text)
+    assert keys[-2:] == [keys[0], keys[5]]
 
 
 @pytest.mark.parametrize("method", ["kl", "kl_per_bit", "first_order", "fisher"])

@@ -15,9 +15,7 @@ import pytest
 pytest.importorskip("transformers")
 
 import torch
-from safetensors import SafetensorError
 
-import mxsim
 from dmx import training
 from dmx.budget import Budget, Scenario, achieved, constraint, constraints
 from dmx.calibration import Calibration
@@ -31,16 +29,13 @@ from dmx.relax import RelaxedModel
 from dmx.repair import TOP
 from dmx.scores import path_secants
 from dmx.search_config import CHOICES, PRESETS, SearchConfig, parse_settings, preset_of
-from dmx.search_state import NOTES, SearchState
 from dmx.searching import search, search_text
-from dmx.secants import Secants
 from dmx.text import TokenText
 from mxsim.errors import MxsimError
 from tests.dmx.small_models import random_model, with_nan_gradient, with_nan_weight
 
 if TYPE_CHECKING:
     from dmx.models import LoadedModel
-    from dmx.training import TrainingState
 
 FORMATS = ("mxfp4_e2m1", "mxfp8_e4m3")
 LADDER = ("mxfp4_e2m1", "mxfp6_e2m3", "mxfp8_e4m3")
@@ -158,136 +153,12 @@ def test_the_model_is_left_as_it_was(llama: LoadedModel, text: TokenText) -> Non
     assert torch.equal(llama.module(input_ids=ids).logits, logits)
 
 
-class StoppedError(Exception):
-    """As if the process had ended here."""
-
-
-@pytest.mark.parametrize("preset", ["default", "paper"])
-@pytest.mark.parametrize("where", ["before a save", "after a save", "in refinement"])
-def test_an_interrupted_search_gives_the_same_result(
-    llama: LoadedModel, text: TokenText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, preset: str
-) -> None:
-    monkeypatch.setattr(training, "SAVE_EVERY", 3)
-    settings: dict[str, Any] = {"steps": 8, "batch_windows": 2} | ({"refine": 4} if preset == "default" else {})
-    if where == "in refinement" and preset == "paper":
-        settings |= {"refine": 4, "repair": True}
-    whole = search(llama, "bits=6", config=preset, text=text, folder=tmp_path / "whole", **settings)
-    save_training, save_measured, calls = SearchState.save_training, SearchState.save_measured, []
-
-    def stop_training(self: SearchState, state: TrainingState) -> None:
-        calls.append(state.step)
-        if where == "before a save" and len(calls) == 2:
-            raise StoppedError
-        save_training(self, state)
-        if where == "after a save" and len(calls) == 2:
-            raise StoppedError
-
-    def stop_measured(self: SearchState) -> None:
-        calls.append(-1)
-        save_measured(self)
-        if where == "in refinement" and calls.count(-1) == 2:
-            raise StoppedError
-
-    monkeypatch.setattr(SearchState, "save_training", stop_training)
-    monkeypatch.setattr(SearchState, "save_measured", stop_measured)
-    with pytest.raises(StoppedError):
-        search(llama, "bits=6", config=preset, text=text, folder=tmp_path / "cut", **settings)
-    monkeypatch.setattr(SearchState, "save_training", save_training)
-    monkeypatch.setattr(SearchState, "save_measured", save_measured)
-    assert (tmp_path / "cut" / NOTES).is_file()
-    monkeypatch.setattr("dmx.searching.next_token_share", lambda *_: pytest.fail("looked at the text again"))
-    again = search(llama, "bits=6", config=preset, text=text, folder=tmp_path / "cut", **settings)
-    assert layers_of(again) == layers_of(whole)
-    assert {k: v for k, v in again.search.items() if k != "seconds"} == {k: v for k, v in whole.search.items() if k != "seconds"}
-    assert (tmp_path / "cut" / "trajectory.json").read_text() == (tmp_path / "whole" / "trajectory.json").read_text()
-    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["assignment.json", "trajectory.json"]
-
-
 def test_a_module_computes_what_it_did_by_its_own_methods() -> None:
     """No part is left with a forward of its own: what copies of it compute is theirs."""
     module = random_model("llama")
     text = TokenText(name="random", sha256="", windows=torch.arange(32 * 4).view(4, 32) % 64)
     search(module, "bits=6", text=text, **QUICK)
     assert not [name for name, part in module.named_modules() if "forward" in part.__dict__]
-
-
-def test_a_state_that_cannot_be_saved_says_where_and_what_then(
-    llama: LoadedModel, text: TokenText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise SafetensorError("I/O error: No space left on device")
-
-    def unwritable(**_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("dmx.search_state.save_file", full)
-        with pytest.raises(DmxError, match=r"cannot be saved to .*search_state\.safetensors: .*No space.*; make room there"):
-            search(llama, "bits=5", text=text, folder=tmp_path / "cut", **QUICK)
-    assert not list((tmp_path / "cut").iterdir())
-    monkeypatch.setattr("tempfile.TemporaryFile", unwritable)
-    with pytest.raises(DmxError, match="results cannot go to"):
-        search(llama, "bits=5", text=text, folder=tmp_path / "unwritable", **QUICK)
-
-
-def test_a_device_file_that_was_changed_makes_another_search(
-    llama: LoadedModel, text: TokenText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shipped = Path(mxsim.__file__).parent / "devices" / "b200.toml"
-    own, keys = tmp_path / "own.toml", list[str]()
-    own.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setattr("dmx.searching.SearchState.open", lambda _, key: (keys.append(key), 1 / 0))
-    scenario = Scenario(device=str(own), assume=B200.assume)
-    for _ in range(2):
-        for _ in range(2):
-            with pytest.raises(ZeroDivisionError):
-                search(llama, "latency=3x", text=text, scenario=scenario, **QUICK)
-        own.write_text(own.read_text(encoding="utf-8").replace('title = "', 'title = "Changed ', 1), encoding="utf-8")
-    assert keys[0] == keys[1] != keys[2] == keys[3]
-
-
-def test_the_state_of_another_search_is_not_taken(llama: LoadedModel, text: TokenText, tmp_path: Path) -> None:
-    state = SearchState.open(tmp_path, "another")
-    state.save_training(_state_of(llama))
-    assert SearchState.open(tmp_path, "another")._step == 1
-    assert SearchState.open(tmp_path, "mine")._step == 0
-    found = search(llama, "bits=5", text=text, folder=tmp_path, **QUICK)
-    assert layers_of(found) == layers_of(search(llama, "bits=5", text=text, **QUICK))
-
-
-def test_the_state_of_other_code_is_not_taken(llama: LoadedModel, text: TokenText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = []
-    opened = SearchState.open.__func__  # type: ignore[attr-defined]
-
-    def open_and_note(cls: type[SearchState], folder: Path | None, key: str) -> SearchState:
-        keys.append(key)
-        return opened(cls, folder, key)  # type: ignore[no-any-return]
-
-    monkeypatch.setattr(SearchState, "open", classmethod(open_and_note))
-    for code in ("ours", "ours", "theirs"):
-        monkeypatch.setattr("dmx.searching.code_sha256", lambda code=code: code)
-        search(llama, "bits=5", text=text, formats=("mxfp4_e2m1",), folder=tmp_path)
-    assert keys[0] == keys[1] != keys[2]
-
-
-@pytest.mark.parametrize("name", [NOTES, "000001.search_state.safetensors"])
-def test_a_damaged_state_is_begun_anew(llama: LoadedModel, tmp_path: Path, name: str) -> None:
-    SearchState.open(tmp_path, "mine").save_training(_state_of(llama))
-    (tmp_path / name).write_bytes(b"{")
-    assert SearchState.open(tmp_path, "mine")._step == 0
-
-
-def _state_of(model: LoadedModel) -> TrainingState:
-    from dmx.training import TrainingState
-
-    shape = (len(model.linears), 2)
-    return TrainingState(
-        offsets=torch.zeros(shape),
-        moments=(torch.zeros(shape), torch.zeros(shape)),
-        prices=torch.zeros(1),
-        secants=Secants.empty(shape[0], 1),
-        step=1,
-    )
 
 
 def test_the_choice_by_curvature_is_taken_where_it_measures_best(
