@@ -119,6 +119,8 @@ def test_a_context_that_was_asked_for_is_left_as_it_is(llama: LoadedModel) -> No
         assert place.fitted(llama.shape) is place
         with pytest.raises(MxsimError, match="context 1024 is longer than"):
             allocate(llama, "uniform", "bits=8", scenario=place)
+        with pytest.raises(MxsimError, match="context 1024 is longer than"):
+            search(llama, "bits=8", scenario=place, text=Path("not read"))
 
 
 def test_budgets_that_read_alike_are_told_apart(llama: LoadedModel) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 import torch
 
 from dmx import refinement
-from dmx.budget import Budget, Scenario, constraints
+from dmx.budget import Budget, Constraint, Scenario, constraints
 from dmx.calibration import Calibration, Column
 from dmx.decisions import decision_space
 from dmx.refinement import FRUITLESS, KEPT, MEASURED_AT_ONCE, TRIALS, Choice, Measure, _exchanges, _look_near, refine
@@ -44,6 +44,20 @@ def test_exchanges_stay_within_the_budget_and_change_at_most_two(llama: LoadedMo
     assert gains
     assert max(gains) < 0
     assert gains == sorted(gains)
+
+
+def test_exchanges_are_all_changes_of_one_or_two_that_gain_and_fit() -> None:
+    """In tenths, whose sums are rounded: a budget met to the end is met."""
+    random = np.random.default_rng(1)
+    budgets = [Budget(kind="bits", amount=amount) for amount in (1.4, 1.6)]
+    limits = [Constraint(budget=one, costs=random.integers(1, 9, (3, 4)) / 10, fixed=0.1, limit=one.amount, wide=1.0) for one in budgets]
+    scores = random.standard_normal((3, 4))
+    here = np.arange(3)
+    met = [np.array(c) for c in product(range(4), repeat=3) if all(one.is_met(np.array(c)) for one in limits)]
+    for start in met:
+        gains = {tuple(c): scores[here, c].sum() - scores[here, start].sum() for c in met if 1 <= (c != start).sum() <= 2}
+        expected = sorted((gain, c) for c, gain in gains.items() if gain < 0)
+        assert [tuple(trial) for trial in _exchanges(start, scores, limits)] == [c for _, c in expected]
 
 
 def test_there_is_no_exchange_where_nothing_is_foretold_to_gain(llama: LoadedModel) -> None:
@@ -131,7 +145,7 @@ def refined(model: LoadedModel, text: TokenText, measurements: int, share: float
     limits = constraints([Budget.parse("bits=6", Scenario())], space, model.shape)
     calibration = Calibration(model, text, "shrunk")
     calibration.share = share
-    start = limits[0].costs.argmin(1)
+    start, secants = limits[0].costs.argmin(1), Secants.empty(len(space.layers), len(space.formats) - 1)
     with RelaxedModel({name: model.linears[name] for name in space.layers}, space.formats) as relaxed:
         end, exchanges = refine(
             start,
@@ -140,13 +154,14 @@ def refined(model: LoadedModel, text: TokenText, measurements: int, share: float
             relaxed,
             calibration,
             Measure(space, relaxed, calibration),
-            Secants.empty(len(space.layers), len(space.formats) - 1),
+            secants,
             measurements=measurements,
             batch_windows=2,
             seed=0,
             save=lambda: None,
             progress=False,
         )
+    assert not secants.sums.any()  # the search's are left as they are
     return start, end, exchanges
 
 
@@ -189,6 +204,16 @@ def test_a_race_is_given_up_at_one_standard_error(llama: LoadedModel, text: Toke
     known = {".".join(map(str, low)): np.zeros((windows, len(Column))).tolist(), ".".join(map(str, high)): first.tolist()}
     assert Measure(space, model, calibration, known).race(high, low) == (False, 1 / 3)
     assert len(known[".".join(map(str, high))]) == MEASURED_AT_ONCE
+    gains = np.r_[-spread - 0.5 * error, np.full(windows - MEASURED_AT_ONCE, 9.0)]  # by half of one at first: it goes on
+    known[".".join(map(str, high))] = np.stack([-gains, -gains], -1).tolist()
+    assert Measure(space, model, calibration, known).race(high, low) == (True, 1.0)
+
+
+def test_what_is_given_up_early_counts_in_part(llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials: list[Choice] = []
+    monkeypatch.setattr(Measure, "race", lambda _, choice, *__: (False, (trials.append(choice), 0.25)[1]))
+    refined(llama, text, 2)
+    assert len(trials) == 8
 
 
 def test_what_was_tried_against_a_choice_is_not_tried_again_until_another_is_taken(
@@ -211,3 +236,18 @@ def test_a_look_adds_to_what_was_seen_before(llama: LoadedModel, text: TokenText
     with RelaxedModel({name: llama.linears[name] for name in space.layers}, space.formats) as model:
         _look_near(seen, np.zeros(len(space.decisions), np.int64), space, model, Calibration(llama, text, "ce"), 2, 0)
     assert seen.sums[0].eq(KEPT * 10.0 + 2).all()
+
+
+def test_each_look_is_at_two_batches_of_windows_of_its_own(llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[list[int]] = []
+    sample = Calibration.sample
+
+    def drawn(self: Calibration, *given: int) -> torch.Tensor:
+        looks.append(sample(self, *given).tolist())
+        return torch.tensor(looks[-1])
+
+    monkeypatch.setattr(Calibration, "sample", drawn)
+    monkeypatch.setattr(Measure, "race", lambda *_: (False, 0.01))
+    refined(llama, text, 1000)
+    assert [len(index) for index in looks] == [4] * FRUITLESS  # of batches of two
+    assert looks[0] != looks[1]

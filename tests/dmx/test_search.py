@@ -17,6 +17,7 @@ pytest.importorskip("transformers")
 import torch
 
 from dmx import training
+from dmx.allocators import allocate
 from dmx.budget import Budget, Scenario, achieved, constraint, constraints
 from dmx.calibration import Calibration
 from dmx.curvature import curvature_scores
@@ -256,6 +257,19 @@ def test_the_windows_are_spread_over_the_text(llama: LoadedModel, text: TokenTex
     assert torch.equal(taken.windows, text.windows[[0, (len(text.windows) - 1) // 2, len(text.windows) - 1]])
 
 
+def test_windows_are_no_longer_than_a_search_needs_unless_asked_for(
+    llama: LoadedModel, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dmx.searching.SEARCH_CONTEXT", 16)
+    monkeypatch.setattr("dmx.allocators.allocation.LONGEST_SCORED_WINDOW", 16)
+    for context, width in ((None, 16), (24, 24)):
+        assert search_text(llama, text_file, SearchConfig(context=context, tokens=70)).windows.shape == (70 // width, width)
+        scored = allocate(llama, "fisher", "bits=5", text=text_file, context=context, tokens=70).search["text"]["tokens"]
+        assert scored == 70 // width * (width - 1)
+    with pytest.raises(DmxError, match="not of the 24 asked for"):
+        search_text(llama, search_text(llama, text_file, SearchConfig()), SearchConfig(context=24))
+
+
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in CHOICES.items() for value in values])
 def test_every_choice_runs_and_meets_the_budget(llama: LoadedModel, text: TokenText, name: str, value: str) -> None:
     found = search(llama, "bits=5", text=text, **{**QUICK, "steps": 4, "refine": 0, name: value})
@@ -272,6 +286,7 @@ def test_the_papers_preset_is_the_paper(llama: LoadedModel, text: TokenText) -> 
 
 def test_tied_layers_agree(llama: LoadedModel, text: TokenText) -> None:
     found = search(llama, "bits=5", text=text, tie=True, **QUICK)
+    assert found.skipped == ("lm_head",)
     for layer in range(2):
         for group in (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), ("mlp.gate_proj", "mlp.up_proj")):
             assert len({found.layers[f"model.layers.{layer}.{name}"] for name in group}) == 1

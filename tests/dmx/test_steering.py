@@ -161,3 +161,20 @@ def test_offsets_land_on_the_one_budget_that_binds(limits: Limits) -> None:
     spent = expected(degrees(offsets - shift, steps, 3.0))
     assert float(spent.max()) == pytest.approx(1, abs=1e-5)
     assert float(spent.min()) < 0.99
+
+
+def made(costs: list[list[float]], limit: float, kind: str = "bytes") -> Constraint:
+    return Constraint(budget=Budget(kind=kind, amount=limit), costs=np.array(costs), fixed=0.0, limit=limit, wide=1.0)
+
+
+def test_a_climb_is_what_it_costs_on_average_over_the_other_operands_formats(llama: LoadedModel) -> None:
+    """Of both budgets together, in shares of each: weights climb by (4 + 9 - 1 - 2) / 2, inputs by (2 + 9 - 1 - 4) / 2."""
+    space = decision_space(llama, LADDER[::2], only=["*layers.0.mlp.up_proj"])
+    limits = [made([[1.0, 2.0, 4.0, 9.0]], 10.0), made([[2.0, 2.0, 3.0, 3.0]], 5.0)]
+    expected = ExpectedCosts(space, limits)
+    assert expected.climbs().tolist() == [pytest.approx([1.0, 0.3 / (0.5 + 0.2)])]
+
+
+def test_a_penalty_on_a_budget_without_a_range_is_per_quarter_of_it() -> None:
+    steering = Steering("two_sided", 5.0, [made([[3.0, 3.0]], 4.0)], np.zeros(1), 0.0)
+    assert float(steering.pressure(torch.tensor([0.75], dtype=torch.float64))) == pytest.approx(5.0)

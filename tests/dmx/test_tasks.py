@@ -99,6 +99,18 @@ def test_a_text_longer_than_the_window_loses_its_beginning() -> None:
         loglikelihoods(model, Characters(), [("x", " bbbbbbb")])
 
 
+def test_a_large_vocabulary_is_scored_a_few_texts_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [("aaa", "b" * length) for length in (3, 1, 2, 3, 3)]
+    whole = loglikelihoods(LikesB(), Characters(), pairs)
+    assert [one.total / whole[1].total for one in whole] == pytest.approx([3, 1, 2, 3, 3])
+    monkeypatch.setattr("dmx.loglikelihood._MOST_LOGITS", 2 * 6 * 128 + 1)  # two texts of six tokens
+    model = LikesB()
+    assert loglikelihoods(model, Characters(), pairs) == whole
+    assert model.calls == [(2, 6), (2, 6), (1, 4)]
+    monkeypatch.setattr("dmx.loglikelihood._MOST_LOGITS", 1)
+    assert loglikelihoods(model, Characters(), pairs) == whole  # one at a time, however large
+
+
 def test_what_an_empty_context_is() -> None:
     tokenizer = Characters()
     model = LikesB()
