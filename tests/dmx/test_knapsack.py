@@ -155,3 +155,7 @@ def test_a_shadow_price_is_what_more_of_a_budget_saves() -> None:
     tight = limited([[1.0, 2.0], [1.0, 3.0], [1.0, 2.0]], 6.5, fixed=1.5)
     loose = limited(tight.costs, 100.0)
     assert shadow_prices(scores, [tight, loose]) == pytest.approx([2e-3 * 6.5, 0.0])
+
+
+def test_a_budget_that_nothing_meets_has_no_price() -> None:
+    assert shadow_prices(np.array([[0.0, -1.0]]), [limited([[2.0, 3.0]], 1.0)]).tolist() == [0.0]

@@ -126,8 +126,10 @@ def test_what_an_empty_context_is() -> None:
 
 
 def test_the_mode_of_the_model_is_left_as_it_was() -> None:
-    model = LikesB().train()
+    model, modes = LikesB().train(), list[bool]()
+    model.register_forward_pre_hook(lambda *_: modes.append(model.training))
     loglikelihoods(model, Characters(), [("a", "b")])
+    assert modes == [False]  # without dropout
     assert model.training
 
 
