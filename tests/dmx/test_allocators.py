@@ -182,6 +182,56 @@ def test_kl_greedy_raises_the_most_sensitive_layers(llama: LoadedModel, text: To
     assert sorted(high) == sorted(ranked[:4])
 
 
+@pytest.mark.parametrize(
+    ("method", "bits", "expected"),
+    [
+        ("kl", 16, (6, 6, 4)),  # each time the most sensitive climbs one rung
+        ("kl", 18, (6, 8, 4)),
+        ("kl", 20, (6, 8, 6)),
+        ("kl_per_bit", 16, (6, 4, 6)),  # the second's way to 8 bits saves more a bit than the third's to 6, but does not fit
+        ("kl_per_bit", 18, (6, 8, 4)),
+        ("kl_per_bit", 20, (6, 8, 6)),
+        ("kl_per_bit", 22, (8, 8, 6)),
+    ],
+)
+def test_kl_is_spent_by_hand(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, method: str, bits: int, expected: tuple[int, ...]
+) -> None:
+    """Saved a bit: the first 3 to 6 bits, then 1.5; the second 0.5 to 6 bits, 2 straight to 8; the third 1.75 and 0.05."""
+    scores = np.array([[9.0, 3.0, 0.0], [8.0, 7.0, 0.0], [5.0, 1.5, 1.4]])
+    monkeypatch.setattr(f"dmx.allocators.{method}.kl_scores", lambda _: scores)
+    found = allocate(llama, method, Budget(kind="bits", amount=bits / 3), formats=THREE, only=["*layers.0.mlp.*"], text=text)
+    assert tuple(4 + 2 * THREE.index(pair.weight) for pair in found.layers.values()) == expected
+    assert found.search["predicted_loss"] == pytest.approx(sum(scores[d, (b - 4) // 2] for d, b in enumerate(expected)))
+
+
+@pytest.mark.parametrize("method", ["kl", "kl_per_bit"])
+def test_of_pairs_that_cost_the_same_the_one_of_least_kl_is_taken(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Inputs are not stored: in bytes their formats are free. Then one weight rises: a step that helps, the better of them first."""
+    scores = np.array([[5.0, 4.0, 0.1, 0.2], [3.0, 3.5, 3.4, 2.0], [1.0, 2.0, 0.5, 0.9]])
+    monkeypatch.setattr(f"dmx.allocators.{method}.kl_scores", lambda _: scores)
+    given: dict[str, Any] = {"apart": True, "only": ["*layers.0.mlp.*"], "text": text}
+    space = decision_space(llama, TWO, apart=True, only=given["only"])
+    stored = constraint(Budget.parse("bytes=1x"), space, llama.shape)
+    for extra, expected in ((0.0, [1, 0, 0]), (1.0, [3 if method == "kl" else 2, 0, 0])):
+        amount = stored.cheapest + extra * float(np.ptp(stored.costs[0]))
+        found = allocate(llama, method, Budget(kind="bytes", amount=amount), **given)
+        assert [space.pairs.index(pair) for pair in found.layers.values()] == expected
+
+
+@pytest.mark.parametrize("point", ["own", "middle", "path"])
+def test_first_order_scores_are_a_mean_over_windows(llama: LoadedModel, text: TokenText, point: str) -> None:
+    """Of equal windows any number says the same, also where there are too few for each place to have its own."""
+    found = []
+    for windows in (1, 3, 7):
+        alike = TokenText(name="alike", sha256="", windows=text.windows[:1].repeat(windows, 1))
+        found.append(first_order_scores(problem(llama, alike, apart=False), alike, point, "abs"))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-3)
+    np.testing.assert_allclose(found[2].sum(), found[0].sum(), rtol=0.2 if point == "path" else 1e-3)  # one place has two of seven
+
+
 def test_scores_are_computed_once_and_serve_every_budget(
     llama: LoadedModel, text: TokenText, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
