@@ -68,6 +68,22 @@ def test_a_constraint_spends_what_mxsim_cost_says(llama: LoadedModel, kind: str,
         assert spent[name] == pytest.approx(report.totals[key], rel=1e-12)
 
 
+def test_steps_and_the_kv_caches_format_are_counted_and_weights_are_stored_once(llama: LoadedModel) -> None:
+    place = Scenario.parse(["decode:1:16*3"], device="b200", kv_format="mxfp8_e4m3")
+    space = decision_space(llama, FORMATS)
+    choice = some_choice(space)
+    assignment = Assignment(layers=space.layer_pairs(choice))
+    report = mxsim.cost(llama.shape, "b200", assignment, phase="decode", batch=1, context=16, kv_format="mxfp8_e4m3")
+    usual = mxsim.cost(llama.shape, "b200", assignment, phase="decode", batch=1, context=16)
+    assert report.totals["dram_bytes"] != usual.totals["dram_bytes"]
+    for kind, key, times in (("bytes", "weight_bytes", 1), ("dram", "dram_bytes", 3), ("latency", "latency_s", 3)):
+        one = constraint(Budget.parse(f"{kind}=1x", place), space, llama.shape)
+        assert one.spent(choice) == pytest.approx(times * report.totals[key], rel=1e-12)
+    told = achieved(assignment, llama.shape, place)
+    assert told["bytes"] == report.totals["weight_bytes"]
+    assert told["latency_s"] == pytest.approx(3 * report.totals["latency_s"], rel=1e-12)
+
+
 @pytest.mark.parametrize("only", ["*q_proj", "*gate_proj"])
 def test_a_fused_projection_of_which_one_linear_is_searched_has_its_costs(llama: LoadedModel, only: str) -> None:
     place = Scenario(device="b200", phases=((Phase(context=16), 1.0),))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from typing import Any
 
 import pytest
@@ -156,6 +156,36 @@ def test_every_relaxation_is_hard_at_its_vertices(relaxation: str, dtype: torch.
             weight, value = fake_quantize(linear.weight, LADDER[places[0]]), fake_quantize(x, LADDER[places[1]])
             relaxed.degrees = torch.stack([rising(place, 2) for place in places])[None].requires_grad_(needs_gradient)
             assert torch.equal(linear(x).detach(), torch.nn.functional.linear(value, weight, linear.bias))
+
+
+def test_between_vertices_a_measurement_sees_what_a_step_sees() -> None:
+    """Without gradients and with them the same values; of each relaxation its own."""
+    torch.manual_seed(0)
+    linear, x = torch.nn.Linear(64, 7).requires_grad_(False), torch.randn(5, 64)
+    seen = []
+    for relaxation in ("mix", "monotone", "floored"):
+        with RelaxedModel({"a": linear}, LADDER[::2], relaxation=relaxation) as relaxed:
+            for degrees in ([[0.3], [0.3]], [[0.3], [1.0]], [[0.0], [0.3]]):
+                outs = []
+                for needs_gradient in (False, True):
+                    relaxed.degrees = torch.tensor([degrees]).requires_grad_(needs_gradient)
+                    outs.append(linear(x).detach())
+                assert torch.equal(*outs)
+                seen.append(outs[0])
+    assert all(not torch.equal(one, other) for one, other in combinations(seen, 2))
+
+
+def test_a_weight_is_converted_from_the_dtype_that_it_was_stored_in() -> None:
+    """microxcaling looks for a block's scale by a logarithm in that dtype, which bfloat16 rounds up to the next whole one."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(512, 64, bias=False).requires_grad_(False)
+    linear.weight.copy_(linear.weight.to(torch.bfloat16))
+    dtypes = (torch.bfloat16, torch.float32)
+    stored, alone = (fake_quantize(linear.weight.to(dtype), LADDER[0], "microxcaling").float() for dtype in dtypes)
+    assert not torch.equal(stored, alone)
+    for told, expected in (({"a": torch.bfloat16}, stored), (None, alone)):
+        relaxed = RelaxedModel({"a": linear}, LADDER, policy="microxcaling", stored_dtypes=told)
+        assert torch.equal(relaxed.weights[0].mixed([0.0, 0.0], torch.float32), expected)
 
 
 def test_closed_form_gradients_are_those_of_autograd() -> None:
