@@ -49,6 +49,11 @@ def test_the_gradient_is_followed_from_the_loss_back(chain: torch.nn.Module) -> 
     assert where_gradient_not_finite(chain, lambda: chain(torch.ones(1, 2))[:, :1].sum()) == f"{told} '1'"
 
 
+def test_outputs_that_no_gradient_comes_back_to_are_passed_over(chain: torch.nn.Module) -> None:
+    chain[0].requires_grad_(False)
+    assert where_gradient_not_finite(chain, forward(chain)) == "it is finite at every module's output"
+
+
 def test_modules_are_left_without_hooks(chain: torch.nn.Module) -> None:
     where_not_finite(chain, forward(chain))
     where_gradient_not_finite(chain, forward(chain))
