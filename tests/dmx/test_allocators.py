@@ -221,6 +221,21 @@ def test_of_pairs_that_cost_the_same_the_one_of_least_kl_is_taken(
         assert [space.pairs.index(pair) for pair in found.layers.values()] == expected
 
 
+@pytest.mark.parametrize("method", ["kl", "kl_per_bit"])
+def test_of_a_layers_two_operands_the_one_that_saves_more_kl_rises(
+    llama: LoadedModel, text: TokenText, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    scores = np.array([[5.0, 1.0, 3.0, 0.0], [0.4, 0.3, 0.2, 0.1], [4.0, 3.0, 1.0, 0.0]])  # pairs: low, input high, weight high, both
+    monkeypatch.setattr(f"dmx.allocators.{method}.kl_scores", lambda _: scores)
+    budget = Budget(kind="bits", amount=4 + 2 * 2 / 3)  # two operands of six
+    found = allocate(llama, method, budget, formats=TWO, apart=True, only=["*layers.0.mlp.*"], text=text)
+    assert [(pair.weight == TWO[1], pair.activation == TWO[1]) for pair in found.layers.values()] == [
+        (False, True),
+        (False,) * 2,
+        (True, False),
+    ]
+
+
 @pytest.mark.parametrize("point", ["own", "middle", "path"])
 def test_first_order_scores_are_a_mean_over_windows(llama: LoadedModel, text: TokenText, point: str) -> None:
     """Of equal windows any number says the same, also where there are too few for each place to have its own."""
