@@ -159,3 +159,13 @@ def test_a_shadow_price_is_what_more_of_a_budget_saves() -> None:
 
 def test_a_budget_that_nothing_meets_has_no_price() -> None:
     assert shadow_prices(np.array([[0.0, -1.0]]), [limited([[2.0, 3.0]], 1.0)]).tolist() == [0.0]
+
+
+def test_scores_of_any_size_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    costs = rng.integers(1, 9, (6, 3)).astype(np.float64)
+    scores = rng.normal(size=(6, 3))
+    limits = [limited(costs, float(costs.min(1).sum() + 8))]
+    best = cheapest_score(scores, limits)
+    for size in (1e-12, 1.0, 1e12):
+        assert scores[np.arange(6), best_choice(scores * size, limits)].sum() == pytest.approx(best, rel=1e-9)
