@@ -149,6 +149,17 @@ def test_gradients_of_kl_and_of_what_is_beyond_it_are_compared(
     assert torch.allclose(beyond.mean(0), gradients[1] - gradients[0], rtol=1e-3, atol=1e-5)
 
 
+def test_the_seed_says_which_windows_go_together(llama: LoadedModel, unlikely_words: TokenText, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[torch.Tensor] = []
+    monkeypatch.setattr("dmx.shrinkage.share_beyond_chance", lambda beyond, kl: groups.append(beyond) or 0.5)
+    for seed in (0, 1, 0):
+        share_of(llama, unlikely_words, seed)
+    first, other, again = groups
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other, rtol=1e-2, atol=1e-6)
+    assert torch.allclose(first.mean(0), other.mean(0), rtol=1e-3, atol=1e-6)  # of all windows, each once
+
+
 @pytest.mark.parametrize("relaxation", ["mix", "monotone", "floored"])
 def test_gradients_from_one_forward_pass_have_the_bits_of_each_by_itself(llama: LoadedModel, text: TokenText, relaxation: str) -> None:
     index, calibration = torch.arange(3), Calibration(llama, text, "shrunk")
