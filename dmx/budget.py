@@ -243,13 +243,15 @@ def constraints(budgets: Sequence[Budget], space: DecisionSpace, shape: ModelSha
 
 
 def _between(one: Constraint, unit: float = 1.0, mark: str = "") -> str:
-    """What can be reached, in digits that can be asked for: the least rounded up."""
-    return f"{_rounded_up(one.cheapest / unit):.7g}{mark} to {one.dearest / unit:.7g}{mark}"
+    """What can be reached, in digits that can be asked for: the least rounded up, and the most no less than that."""
+    least = _rounded_up(one.cheapest / unit)
+    return f"{least:.7g}{mark} to {max(least, one.dearest / unit):.7g}{mark}"
 
 
 def _rounded_up(amount: float) -> float:
-    """To seven digits."""
-    return float(_UP.create_decimal(amount))
+    """To seven digits; down where that is met to the last rounding."""
+    nearest = float(f"{amount:.7g}")
+    return nearest if amount <= nearest * (1 + ROUNDING) else float(_UP.create_decimal(amount))
 
 
 def constraint(budget: Budget, space: DecisionSpace, shape: ModelShape | None) -> Constraint:

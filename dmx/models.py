@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 LONGEST_WINDOW = 2048
 #: What an error says of a checkpoint that is quantised.
 TAKES_FLOAT = "a search and an evaluation take the float model (mxsim validate checks a checkpoint)"
-#: Of tensors: dtypes in a safetensors file that weights are converted from.
-STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+#: Of tensors: float dtypes in a safetensors file.
+STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+#: What weights are converted from.
+CONVERTED = (torch.float32, torch.float16, torch.bfloat16)
 #: Of a configuration: what changes no result.
 BOOKKEEPING = ("architectures", "dtype", "torch_dtype", "transformers_version")
 
@@ -141,13 +143,10 @@ def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedM
     _need_device(device)
     with quiet_transformers():
         try:
-            _need_float(AutoConfig.from_pretrained(place, trust_remote_code=False), name)
-            module, loading = _read(place, "auto")
+            config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+            _need_float(config, name)
+            module, loading = _read(place)
             stored = _stored_in_files(place, module)
-            others = {name for name, dtype in stored.items() if dtype != module.dtype and not name.endswith("rotary_emb.inv_freq")}
-            if others:  # in the dtype that its config says they would be rounded
-                del module  # two would not fit where one does
-                module, loading = _read(place, torch.float32)
         except DmxError:
             raise
         except (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError, SafetensorError) as error:
@@ -164,15 +163,18 @@ def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedM
             if (Path(place) / "tokenizer.json").is_file():
                 raise DmxError(f"the tokenizer of model {name!r} cannot be read: {_first_line(error)}") from error
             tokenizer = None
-    linears = {name: stored.get(f"{name}.weight", dtype) for name, dtype in _stored(module).items()}
+    told = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32  # of what the files have under another name
+    linears = {linear: stored.get(f"{linear}.weight", told) for linear in _stored(module)}
     return _describe(module.float().to(device), tokenizer, name, source, linears)
 
 
-def _read(place: str, dtype: Any) -> Any:
-    """A module, and what transformers says of its loading."""
+def _read(place: str) -> Any:
+    """A module, and what transformers says of its loading. In a narrower dtype, constants that it computes would be rounded to that."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
+    return AutoModelForCausalLM.from_pretrained(
+        place, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
 
 
 def _stored_in_files(place: str, module: Any) -> dict[str, torch.dtype]:
@@ -210,6 +212,8 @@ def longest_window(module: nn.Module) -> int:
 
 
 def _describe(module: nn.Module, tokenizer: Any, name: str, source: str, stored: dict[str, torch.dtype]) -> LoadedModel:
+    if any(parameter.is_meta for parameter in module.parameters()):
+        raise DmxError(f"model {name!r} has parameters without values, on the meta device: load its weights first")
     module.train(False)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
@@ -221,6 +225,12 @@ def _describe(module: nn.Module, tokenizer: Any, name: str, source: str, stored:
             f"model {name!r} has no torch.nn.Linear in its decoder, so there is nothing to assign formats to: "
             "fused or custom linear classes are not supported"
         )
+    for linear in searched_linears(module):
+        if stored[linear] not in CONVERTED:
+            raise DmxError(
+                f"the weight of {linear!r} of model {name!r} is stored in {stored[linear]}, which no policy converts: "
+                "save it in float32, float16 or bfloat16"
+            )
     return LoadedModel(
         module=module,
         tokenizer=tokenizer,

@@ -19,6 +19,7 @@ from dmx.budget import Budget, Scenario, achieved, budget_names, constraint, con
 from dmx.cli.allocation_table import assignment_table
 from dmx.decisions import decision_space, element_bits, scaled_bits
 from dmx.errors import DmxError
+from dmx.knapsack import best_choice
 from dmx.models import LoadedModel
 from dmx.running import scenario_of
 from dmx.text import TokenText
@@ -202,6 +203,23 @@ def test_the_least_that_a_refusal_names_can_be_asked_for(llama: LoadedModel, kin
     amount, share = re.findall(r"range is ([\d.e+-]+) to .*\(([\d.]+x) to", str(refused.value))[0]
     for least in (amount, share):
         assert constraints([Budget.parse(f"{kind}={least}", place)], space, llama.shape)
+
+
+@pytest.mark.parametrize("formats", [("mxfp8_e4m3",), ("bf16",), ("mxfp8_e4m3", "mxfp8_e5m2")], ids=str)
+@pytest.mark.parametrize("kind", ["bytes", "energy", "latency"])
+def test_where_all_costs_the_same_both_ends_of_the_range_can_be_asked_for(llama: LoadedModel, kind: str, formats: tuple[str, ...]) -> None:
+    place = Scenario(device="b200", phases=((Phase(context=16), 1.0),))
+    space = decision_space(llama, formats)
+    with pytest.raises(DmxError) as refused:
+        constraints([Budget.parse(f"{kind}=0.01x", place)], space, llama.shape)
+    absolute, shares = re.findall(r"([\d.e+-]+)x? to ([\d.e+-]+)x?", str(refused.value))
+    for least, most in (absolute, shares):
+        assert least == most
+    if formats == ("bf16",):
+        assert shares == ("1", "1")
+    for amount in (absolute[0], f"{shares[0]}x"):
+        met = constraints([Budget.parse(f"{kind}={amount}", place)], space, llama.shape)
+        assert best_choice(np.zeros((len(space.decisions), len(space.pairs))), met).shape == (len(space.decisions),)
 
 
 @pytest.mark.parametrize("method", ["search", "allocate"])

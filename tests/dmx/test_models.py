@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from transformers import AutoModelForCausalLM, GemmaConfig, GemmaForCausalLM  # noqa: E402
 
 from dmx import search  # noqa: E402
 from dmx.allocators import allocate  # noqa: E402
@@ -24,7 +25,7 @@ from dmx.exporters import export  # noqa: E402
 from dmx.models import LoadedModel, content_hash, load_model, searched_linears, select  # noqa: E402
 from dmx.text import tokenize  # noqa: E402
 from mxsim.assignment import Assignment  # noqa: E402
-from tests.dmx.small_models import random_model, random_text, save  # noqa: E402
+from tests.dmx.small_models import SIZES, random_model, random_text, save  # noqa: E402
 
 
 def test_decoder_linears_are_searched_and_the_head_is_listed(llama: LoadedModel, qwen: LoadedModel) -> None:
@@ -80,6 +81,32 @@ def test_the_hash_of_a_float32_model_is_what_records_hold() -> None:
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode() + tensor.numpy().tobytes())
     assert content_hash(module) == digest.hexdigest()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_folder_computes_what_its_values_do_in_float32(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Gemma multiplies embeddings by the root of their size, a constant that it rounds to the dtype it is made in: no file holds it."""
+    torch.manual_seed(7)
+    sizes: dict[str, Any] = {**SIZES, "hidden_size": 48, "head_dim": 8, "pad_token_id": None}
+    folder = save(GemmaForCausalLM(GemmaConfig(**sizes)).to(dtype), tmp_path / "model")
+    ids = torch.arange(32)[None]
+    widened = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        assert torch.equal(load_model(folder).module(input_ids=ids).logits, widened(input_ids=ids).logits)
+    assert set(load_model(folder).stored_dtypes.values()) == {dtype}
+
+
+def test_weights_that_no_policy_converts_are_refused(tmp_path: Path) -> None:
+    module, name = random_model("llama").to(torch.bfloat16), "model.layers.1.mlp.up_proj"
+    module.get_submodule(name).double()
+    for model in (module, save(module, tmp_path / "model")):
+        with pytest.raises(DmxError, match=rf"weight of '{name}' .* in torch\.float64.* save it in float32, float16 or bfloat16"):
+            load_model(model)
+
+
+def test_a_module_without_values_is_refused() -> None:
+    with pytest.raises(DmxError, match="on the meta device: load its weights first"):
+        load_model(random_model("llama").to("meta"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
