@@ -163,7 +163,8 @@ def _from_pretrained(place: str, name: str, source: str, device: str) -> LoadedM
             if (Path(place) / "tokenizer.json").is_file():
                 raise DmxError(f"the tokenizer of model {name!r} cannot be read: {_first_line(error)}") from error
             tokenizer = None
-    told = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32  # of what the files have under another name
+    # of what the files have under another name: what the config says, else as their first tensor
+    told = config.dtype if isinstance(config.dtype, torch.dtype) else next(iter(stored.values()), torch.float32)
     linears = {linear: stored.get(f"{linear}.weight", told) for linear in _stored(module)}
     return _describe(module.float().to(device), tokenizer, name, source, linears)
 

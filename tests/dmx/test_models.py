@@ -96,6 +96,17 @@ def test_a_folder_computes_what_its_values_do_in_float32(dtype: torch.dtype, tmp
     assert set(load_model(folder).stored_dtypes.values()) == {dtype}
 
 
+@pytest.mark.parametrize("says", [None, "float16"])
+def test_weights_under_other_names_in_the_files_have_the_dtype_that_the_config_says_or_theirs(
+    says: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(random_model("llama").to(torch.bfloat16), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": says}), encoding="utf-8")
+    monkeypatch.setattr("dmx.models._stored_in_files", lambda *_: {"another.name": torch.bfloat16})
+    assert set(load_model(folder).stored_dtypes.values()) == {torch.bfloat16 if says is None else torch.float16}
+
+
 def test_weights_that_no_policy_converts_are_refused(tmp_path: Path) -> None:
     module, name = random_model("llama").to(torch.bfloat16), "model.layers.1.mlp.up_proj"
     module.get_submodule(name).double()
